@@ -1,0 +1,123 @@
+#include "thimble/training_plan.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "thimble/differentiate.h"
+#include "thimble/error.h"
+
+namespace thimble {
+namespace {
+
+std::string number_text(double value) {
+  char text[32];
+  const auto end = std::to_chars(text, text + sizeof text, value).ptr;
+  return {text, end};
+}
+
+Optimizer sgd_optimizer(const SgdOptions& sgd) {
+  return {.kind = "sgd_update",
+          .state = {"momentum"},
+          .attributes = {{"momentum", sgd.momentum},
+                         {"weight_decay", sgd.weight_decay},
+                         {"nesterov", std::int64_t{sgd.nesterov}}}};
+}
+
+Graph step_graph(const TrainingChoices& choices, const OpRegistry& registry, std::int64_t batch) {
+  Graph forward = build_wide_resnet(choices.model, registry, batch, Mode::train);
+  const TensorId loss = forward.find("loss");
+  return differentiate(std::move(forward), registry, loss, sgd_optimizer(choices.sgd));
+}
+
+// Saving reads the persistent tensors where they lie, so its program has no steps and no bytes of its own.
+Graph persistent_only(const Graph& graph) {
+  Graph kept;
+  for (const Tensor& tensor : graph.tensors)
+    if (tensor.producer == kNoOp && is_persistent(tensor)) kept.add_input(tensor.name, tensor.type, tensor.role);
+  return kept;
+}
+
+std::map<std::string, std::string> options_of(const TrainingChoices& choices) {
+  return {{"depth", std::to_string(choices.model.depth)},
+          {"width", std::to_string(choices.model.width)},
+          {"classes", std::to_string(choices.model.classes)},
+          {"fuse", choices.model.fuse ? "auto" : "off"},
+          {"norm", "batch"},
+          {"train_samples", std::to_string(choices.train_samples)},
+          {"test_samples", std::to_string(choices.test_samples)},
+          {"momentum", number_text(choices.sgd.momentum)},
+          {"weight_decay", number_text(choices.sgd.weight_decay)},
+          {"nesterov", choices.sgd.nesterov ? "1" : "0"}};
+}
+
+const std::string& option(const Plan& plan, const char* name) {
+  const auto found = plan.options.find(name);
+  if (found == plan.options.end()) throw BadInput(std::string("plan: option '") + name + "' of a training plan is missing");
+  return found->second;
+}
+
+template <class T>
+T numeric_option(const Plan& plan, const char* name, T least, T most) {
+  const std::string& text = option(plan, name);
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size() || value < least || value > most)
+    throw BadInput(std::string("plan: option '") + name + "' is '" + text + "', not a number from " +
+                   std::to_string(least) + " to " + std::to_string(most));
+  return value;
+}
+
+}  // namespace
+
+std::vector<std::int64_t> cut_evenly(std::int64_t batch, std::int64_t part) {
+  if (part <= 0) throw InvalidArgument("microbatch of " + std::to_string(part) + " samples; it has at least 1");
+  std::vector<std::int64_t> cut;
+  for (std::int64_t left = batch; left > 0; left -= cut.back()) cut.push_back(std::min(part, left));
+  return cut;
+}
+
+PlanRequest request_training(const TrainingChoices& choices, const OpRegistry& registry) {
+  if (choices.batch <= 0) throw InvalidArgument("batch of " + std::to_string(choices.batch) + " samples; it has at least 1");
+  const std::vector<std::int64_t> cut =
+      choices.microbatches.empty() ? std::vector{choices.batch} : choices.microbatches;
+  const std::int64_t part = *std::max_element(cut.begin(), cut.end());
+  PlanRequest request{.model = "wrn-" + std::to_string(choices.model.depth) + "-" + std::to_string(choices.model.width),
+                      .options = options_of(choices),
+                      .batch = choices.batch,
+                      .device = choices.device,
+                      .planner_seed = choices.planner_seed,
+                      .budget = std::nullopt,
+                      .programs = {}};
+  const auto add = [&](const char* name, Graph graph, std::vector<std::int64_t> microbatches) {
+    request.programs.push_back({name, std::move(graph), std::move(microbatches), choices.barrier_before_update});
+  };
+  add(kTrainProgram, step_graph(choices, registry, choices.batch), cut);
+  if (const std::int64_t rest = choices.train_samples % choices.batch; rest != 0)
+    add(kTrainShortProgram, step_graph(choices, registry, rest), cut_evenly(rest, part));
+  // Evaluation has no sums over the batch that a cut would change: a part at a time keeps it small.
+  add(kEvaluateProgram, build_wide_resnet(choices.model, registry, part, Mode::evaluate), {part});
+  if (const std::int64_t rest = choices.test_samples % part; rest != 0)
+    add(kEvaluateShortProgram, build_wide_resnet(choices.model, registry, rest, Mode::evaluate), {rest});
+  add(kSaveProgram, persistent_only(request.programs.front().graph), {});
+  return request;
+}
+
+TrainingChoices choices_of(const Plan& plan) {
+  TrainingChoices choices;
+  choices.model.depth = numeric_option<int>(plan, "depth", 10, 10000);
+  choices.model.width = numeric_option<int>(plan, "width", 1, 1000);
+  choices.model.classes = numeric_option<int>(plan, "classes", 2, 1 << 20);
+  choices.model.fuse = option(plan, "fuse") == "auto";
+  choices.batch = plan.batch;
+  choices.microbatches = plan.program(kTrainProgram).microbatches;
+  choices.train_samples = numeric_option<std::int64_t>(plan, "train_samples", 1, std::int64_t{1} << 40);
+  choices.test_samples = numeric_option<std::int64_t>(plan, "test_samples", 1, std::int64_t{1} << 40);
+  choices.sgd.momentum = numeric_option<double>(plan, "momentum", 0, 1);
+  choices.sgd.weight_decay = numeric_option<double>(plan, "weight_decay", 0, 1e6);
+  choices.sgd.nesterov = numeric_option<int>(plan, "nesterov", 0, 1) == 1;
+  choices.device = plan.device;
+  choices.planner_seed = plan.planner_seed;
+  return choices;
+}
+
+}  // namespace thimble

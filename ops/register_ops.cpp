@@ -1,0 +1,39 @@
+#include <dnnl.hpp>
+
+#include "registration.h"
+#include "thimble/ops.h"
+
+namespace thimble {
+namespace {
+
+std::string isa_name() {
+  switch (dnnl::get_effective_cpu_isa()) {
+    case dnnl::cpu_isa::sse41: return "sse41";
+    case dnnl::cpu_isa::avx: return "avx";
+    case dnnl::cpu_isa::avx2: return "avx2";
+    case dnnl::cpu_isa::avx512_core: return "avx512_core";
+    case dnnl::cpu_isa::avx512_core_vnni: return "avx512_core_vnni";
+    case dnnl::cpu_isa::avx512_core_bf16: return "avx512_core_bf16";
+    default: return "isa " + std::to_string(static_cast<int>(dnnl::get_effective_cpu_isa()));
+  }
+}
+
+}  // namespace
+
+void register_ops(OpRegistry& registry) {
+  register_conv2d(registry);
+  register_batch_norm(registry);
+  register_relu(registry);
+  register_add(registry);
+  register_global_average_pool(registry);
+  register_linear(registry);
+  register_softmax_cross_entropy(registry);
+  register_dropout(registry);
+  register_sgd_update(registry);
+  const dnnl::version_t* version = dnnl::version();
+  registry.set_engine("onednn", std::to_string(version->major) + "." + std::to_string(version->minor) + "." +
+                                    std::to_string(version->patch));
+  registry.set_engine("isa", isa_name());
+}
+
+}  // namespace thimble

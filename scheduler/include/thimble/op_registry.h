@@ -1,0 +1,154 @@
+// How ops reach the scheduler: by kind, through functions that ops/ or a user registers.
+//
+//   OpDefinition scale;
+//   scale.kind = "scale";
+//   scale.infer = [](const std::vector<TensorType>& in, const Attributes&) { return outputs_like(in[0]); };
+//   scale.gradient = [](GradientContext& g) { g.set_input_gradient(0, g.emit("scale", {g.output_gradient(0)})); };
+//   scale.make_kernel = [](const OpShape& s) { return std::make_unique<ScaleKernel>(s); };
+//   registry.add(scale);
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "thimble/graph.h"
+
+namespace thimble {
+
+/// The machine a plan is made for.
+struct DeviceDescription {
+  std::string name = "cpu";
+  int threads = 1;
+  double flops_per_second = 1.1e11;  ///< of one thread
+  double bytes_per_second = 2.0e10;  ///< of the whole device
+  bool operator==(const DeviceDescription&) const = default;
+};
+
+/// One op with the shapes it runs on: batched types carry the samples of the (micro)batch at hand.
+struct OpShape {
+  std::vector<TensorType> inputs;
+  std::vector<TensorType> outputs;
+  Attributes attributes;
+  DeviceDescription device;
+};
+
+struct OutputSpec {
+  std::string suffix;  ///< "" for the main output
+  TensorType type;
+  Role role = Role::activation;
+  int version_of_input = -1;  ///< index of the input this output is an updated version of (same storage)
+};
+
+struct OpCost {
+  double flops = 0;  ///< 2 per multiply-add of convolutions and matrix products; element-wise work is left out
+  double bytes = 0;  ///< read and written
+};
+
+struct HalfOpen {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+  std::int64_t size() const { return end - begin; }
+  bool operator==(const HalfOpen&) const = default;
+};
+
+/// Scalars of one training step; on a device they live in device memory.
+struct StepScalars {
+  std::uint64_t seed = 0;
+  std::int64_t step = 0;
+  float learning_rate = 0;
+};
+
+/// What a kernel gets: addresses inside the arena, nothing it has to free.
+struct KernelArguments {
+  std::span<const std::byte* const> inputs;
+  std::span<std::byte* const> outputs;
+  std::byte* workspace = nullptr;   ///< as many bytes as `workspace` booked, aligned to kAlignment
+  const StepScalars* scalars = nullptr;
+  HalfOpen samples;                 ///< which samples of the step's batch this microbatch holds
+  std::int64_t batch = 0;           ///< samples of the whole step: means are taken over these
+  bool first_microbatch = true;     ///< accumulating ops overwrite instead of adding
+};
+
+/// A kernel prepared for one OpShape. `run` allocates nothing.
+class Kernel {
+ public:
+  virtual ~Kernel() = default;
+  virtual void run(const KernelArguments& arguments) = 0;
+};
+
+class GradientContext;
+
+struct InPlacePair {
+  int input = 0;
+  int output = 0;
+};
+
+struct OpDefinition {
+  std::string kind;
+  /// Output types from input types; throws InvalidArgument, naming the kind, where they do not fit.
+  std::function<std::vector<OutputSpec>(const std::vector<TensorType>&, const Attributes&)> infer;
+  /// Emits the ops that compute input gradients. Empty: gradients stop here.
+  std::function<void(GradientContext&)> gradient;
+  std::function<OpCost(const OpShape&)> cost;        ///< empty: bytes of inputs and outputs, no FLOPs
+  std::function<Bytes(const OpShape&)> workspace;    ///< empty: none
+  std::function<std::unique_ptr<Kernel>(const OpShape&)> make_kernel;
+  std::vector<InPlacePair> in_place;  ///< the output may take the input's storage where that dies here
+  bool view = false;         ///< output 0 is the bytes of input 0 under another shape; no kernel runs
+  bool once = false;         ///< changes state: never recomputed
+  bool accumulates = false;  ///< output sums over microbatches, keeping its storage between them
+};
+
+/// The scheduler's own kind: `accumulate(g) -> sum` adds g over the microbatches of a step.
+inline constexpr const char* kAccumulateKind = "accumulate";
+
+class OpRegistry {
+ public:
+  /// Throws InvalidArgument for a kind registered twice or without infer.
+  void add(OpDefinition definition);
+  /// Throws InvalidArgument that names the unknown kind.
+  const OpDefinition& at(const std::string& kind) const;
+  bool contains(const std::string& kind) const { return definitions_.count(kind) != 0; }
+  std::vector<std::string> kinds() const;
+  /// Facts that change bits (library versions, instruction set); part of every plan's arithmetic.
+  void set_engine(const std::string& name, const std::string& version) { engines_[name] = version; }
+  const std::map<std::string, std::string>& engines() const { return engines_; }
+
+  OpCost cost(const std::string& kind, const OpShape& shape) const;
+  Bytes workspace(const std::string& kind, const OpShape& shape) const;
+
+ private:
+  std::map<std::string, OpDefinition> definitions_;
+  std::map<std::string, std::string> engines_;
+};
+
+/// What a gradient rule sees and may do. Made by `differentiate`.
+class GradientContext {
+ public:
+  virtual ~GradientContext() = default;
+  virtual const Op& op() const = 0;
+  virtual const TensorType& type(TensorId tensor) const = 0;
+  TensorId input(int i) const { return op().inputs.at(static_cast<std::size_t>(i)); }
+  TensorId output(int i) const { return op().outputs.at(static_cast<std::size_t>(i)); }
+  /// kNoTensor where nothing downstream needs it, and for the loss itself (whose gradient is one).
+  virtual TensorId output_gradient(int i) const = 0;
+  virtual bool wants_input_gradient(int i) const = 0;
+  virtual void set_input_gradient(int i, TensorId gradient) = 0;
+  /// Appends a backward op named `<forward op>.<suffix>` and returns its outputs.
+  virtual std::vector<TensorId> emit(const std::string& kind, const std::string& suffix,
+                                     std::vector<TensorId> inputs, Attributes attributes = {}) = 0;
+  /// Whether a backward op emitted so far reads this forward value, so that it is kept anyway.
+  virtual bool is_kept(TensorId tensor) const = 0;
+  /// Sets an attribute of the forward op; the registry infers again and outputs it gained are appended.
+  virtual void change_forward(const std::string& attribute, Attribute value) = 0;
+};
+
+/// One unnamed output of the given type.
+std::vector<OutputSpec> outputs_like(TensorType type);
+
+}  // namespace thimble

@@ -1,0 +1,83 @@
+// The executor: walks a checked plan inside one arena. Between the first and the last step it allocates nothing.
+//
+//   HostMemory memory;
+//   Runtime runtime(plan, registry, memory, {.canaries = true});
+//   runtime.persistent("w");                                  // span of the weight's bytes, to initialise or save
+//   runtime.run("train", {.seed = 1, .step = 0, .learning_rate = 0.1f},
+//               [&](ProgramView& inputs) { fill(inputs.bytes("images")); },
+//               [&](ProgramView& outputs) { loss = outputs.as<float>("loss")[0]; });
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "thimble/arena.h"
+#include "thimble/plan.h"
+
+namespace thimble {
+
+struct RuntimeOptions {
+  bool poison = false;    ///< released bytes become NaN
+  bool canaries = false;  ///< watch the free bytes beside every span
+  bool check = true;      ///< run check_plan first
+};
+
+/// The tensors a caller may touch before (inputs) or after (outputs) the steps of one run.
+class ProgramView {
+ public:
+  virtual ~ProgramView() = default;
+  /// Throws InvalidArgument for a name that is no input or output of the program.
+  virtual std::span<std::byte> bytes(std::string_view name) = 0;
+  template <class T>
+  std::span<T> as(std::string_view name) {
+    const std::span<std::byte> raw = bytes(name);
+    return {reinterpret_cast<T*>(raw.data()), raw.size() / sizeof(T)};
+  }
+};
+
+using ViewFunction = std::function<void(ProgramView&)>;
+
+/// What the runtime did, in order: asked its arena for a span, gave one back, or ran a step on `samples`.
+struct RuntimeEvent {
+  enum class Kind : std::uint8_t { grant, release, step };
+  Kind kind = Kind::grant;
+  std::string_view name;  ///< of the storage, or of the op
+  Offset offset{};        ///< grant, release
+  Bytes size{};           ///< grant, release
+  Step step{};            ///< step
+  HalfOpen samples{};     ///< step
+};
+
+class Runtime {
+ public:
+  /// Takes the arena and prepares every kernel. Throws BadInput with the checker's findings where the plan is not
+  /// sound, EnvironmentError where memory cannot be had.
+  Runtime(Plan plan, const OpRegistry& registry, Memory& memory, RuntimeOptions options = {});
+  ~Runtime();
+  Runtime(const Runtime&) = delete;
+  Runtime& operator=(const Runtime&) = delete;
+
+  const Plan& plan() const;
+  Arena& arena();
+
+  /// The unpadded bytes of a persistent tensor; valid between runs. Throws InvalidArgument for unknown names.
+  std::span<std::byte> persistent(std::string_view name);
+
+  /// Runs one program. `fill` sees the inputs before the first step, `read` the outputs after the last.
+  /// Throws Error where the high water differs from the plan.
+  void run(std::string_view program, const StepScalars& scalars, const ViewFunction& fill, const ViewFunction& read);
+
+  /// High water of the last run, measured from the spans granted while it ran.
+  Bytes last_high_water() const;
+
+  /// Called at every event of later runs, after a grant and before a release or a step; nullptr ends it.
+  void set_event_listener(std::function<void(const RuntimeEvent&)> listener);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace thimble

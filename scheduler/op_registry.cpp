@@ -1,0 +1,42 @@
+#include "thimble/op_registry.h"
+
+#include "thimble/error.h"
+
+namespace thimble {
+
+void OpRegistry::add(OpDefinition definition) {
+  if (!definition.infer) throw InvalidArgument("registry: op kind '" + definition.kind + "' has no infer function");
+  const std::string kind = definition.kind;
+  if (!definitions_.emplace(kind, std::move(definition)).second)
+    throw InvalidArgument("registry: op kind '" + kind + "' is registered already");
+}
+
+const OpDefinition& OpRegistry::at(const std::string& kind) const {
+  auto found = definitions_.find(kind);
+  if (found == definitions_.end())
+    throw InvalidArgument("registry: op kind '" + kind + "' is unknown; register it before planning");
+  return found->second;
+}
+
+std::vector<std::string> OpRegistry::kinds() const {
+  std::vector<std::string> names;
+  for (const auto& [kind, definition] : definitions_) names.push_back(kind);
+  return names;
+}
+
+OpCost OpRegistry::cost(const std::string& kind, const OpShape& shape) const {
+  if (const auto& cost = at(kind).cost) return cost(shape);
+  OpCost moved;
+  for (const TensorType& type : shape.inputs) moved.bytes += static_cast<double>(bytes_of(type).value);
+  for (const TensorType& type : shape.outputs) moved.bytes += static_cast<double>(bytes_of(type).value);
+  return moved;
+}
+
+Bytes OpRegistry::workspace(const std::string& kind, const OpShape& shape) const {
+  const auto& workspace = at(kind).workspace;
+  return workspace ? workspace(shape) : Bytes{};
+}
+
+std::vector<OutputSpec> outputs_like(TensorType type) { return {OutputSpec{"", std::move(type)}}; }
+
+}  // namespace thimble

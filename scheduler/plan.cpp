@@ -1,0 +1,142 @@
+#include "thimble/plan.h"
+
+#include <algorithm>
+
+#include "thimble/error.h"
+#include "thimble/placement.h"
+
+namespace thimble {
+namespace {
+
+Bytes padded(const TensorType& type) { return align_up(bytes_of(type), kAlignment); }
+
+// In order of first appearance, one after the other from the bottom of the arena.
+std::vector<PersistentTensor> lay_out_persistent(const std::vector<ProgramRequest>& programs) {
+  std::vector<PersistentTensor> laid_out;
+  std::map<std::string, std::size_t> known;
+  Offset end;
+  for (const ProgramRequest& program : programs)
+    for (const Tensor& tensor : program.graph.tensors) {
+      if (tensor.producer != kNoOp || !is_persistent(tensor)) continue;
+      const auto [found, added] = known.emplace(tensor.name, laid_out.size());
+      if (!added) {
+        if (laid_out[found->second].type != tensor.type || laid_out[found->second].role != tensor.role)
+          throw InvalidArgument("plan: persistent tensor '" + tensor.name + "' has two types; program '" +
+                                program.name + "' disagrees with an earlier one");
+        continue;
+      }
+      laid_out.push_back({tensor.name, tensor.type, tensor.role, end});
+      end = end + padded(tensor.type);
+    }
+  return laid_out;
+}
+
+Bytes persistent_bytes(const std::vector<PersistentTensor>& persistent) {
+  return persistent.empty() ? Bytes{} : persistent.back().offset + padded(persistent.back().type) - Offset{};
+}
+
+void place_program(Program& program, const std::vector<PersistentTensor>& persistent) {
+  const Bytes base = persistent_bytes(persistent);
+  std::map<std::string, Offset> offset_of;
+  for (const PersistentTensor& tensor : persistent) offset_of[tensor.name] = tensor.offset;
+  PlacementProblem problem{.buffers = {}, .alignment = kAlignment};
+  std::vector<StorageId> placed;
+  for (std::size_t i = 0; i < program.schedule.storages.size(); ++i) {
+    Storage& storage = program.schedule.storages[static_cast<StorageId>(i)];
+    if (storage.persistent) {
+      storage.offset = offset_of.at(storage.name);
+      continue;
+    }
+    problem.buffers.push_back({storage.name, storage.lifetime, storage.size});
+    placed.push_back(static_cast<StorageId>(i));
+  }
+  const Placement placement = place_buffers(problem);
+  for (std::size_t i = 0; i < placed.size(); ++i)
+    program.schedule.storages[placed[i]].offset = placement.offsets[i] + base;
+  program.planned = base + placement.peak;
+  program.lower_bound = base + placement.lower_bound;
+  program.peak_step = max_live_step(problem);
+  program.made_by = placement.made_by;
+}
+
+// Adds the cost of one step, run once per part of the cut where it is inside the repeat.
+void add_cost(const Program& program, const OpRegistry& registry, const DeviceDescription& device,
+              const ScheduledStep& step, std::int64_t samples, ProgramCost& total) {
+  const Op& op = program.graph.ops[step.op];
+  const OpCost cost = registry.cost(op.kind, shape_of(program.graph, step.op, samples, device));
+  (step.is_recomputation ? total.recompute_flops : total.flops) += cost.flops;
+  const double compute_s = cost.flops / (device.flops_per_second * device.threads);
+  total.milliseconds += 1e3 * std::max(compute_s, cost.bytes / device.bytes_per_second);
+}
+
+void add_costs(const Program& program, const OpRegistry& registry, const DeviceDescription& device,
+               const std::vector<ScheduleNode>& nodes, std::int64_t samples, ProgramCost& total) {
+  for (const ScheduleNode& node : nodes) {
+    if (node.kind == ScheduleNode::Kind::step)
+      add_cost(program, registry, device, program.schedule.steps[static_cast<std::size_t>(index(node.step))], samples,
+               total);
+    for (HalfOpen range : node.ranges) add_costs(program, registry, device, node.body, range.size(), total);
+  }
+}
+
+}  // namespace
+
+const Program& Plan::program(const std::string& name) const {
+  std::string known;
+  for (const Program& program : programs) {
+    if (program.name == name) return program;
+    known += (known.empty() ? "'" : ", '") + program.name + "'";
+  }
+  throw InvalidArgument("plan: there is no program '" + name + "'; it has " + known);
+}
+
+Plan make_plan(const PlanRequest& request, const OpRegistry& registry) {
+  Plan plan{.model = request.model,
+            .options = request.options,
+            .batch = request.batch,
+            .device = request.device,
+            .planner_seed = request.planner_seed,
+            .budget = request.budget,
+            .engines = registry.engines(),
+            .persistent = lay_out_persistent(request.programs),
+            .programs = {},
+            .arena = {},
+            .arithmetic_hash = {}};
+  for (const ProgramRequest& asked : request.programs) {
+    Program program;
+    program.name = asked.name;
+    program.microbatches = asked.microbatches;
+    program.graph =
+        asked.microbatches.size() > 1 ? accumulate_over_microbatches(asked.graph, registry) : asked.graph;
+    program.schedule = make_schedule(program.graph, registry, plan.device,
+                                     {asked.microbatches, asked.barrier_before_update});
+    place_program(program, plan.persistent);
+    plan.arena = std::max(plan.arena, program.planned);
+    plan.programs.push_back(std::move(program));
+  }
+  plan.arithmetic_hash = arithmetic_hash(plan);
+  return plan;
+}
+
+std::vector<Bytes> bytes_by_role(const Plan& plan, const Program& program, Step step) {
+  std::vector<Bytes> bytes(kRoleCount);
+  for (const PersistentTensor& tensor : plan.persistent) bytes[static_cast<std::size_t>(tensor.role)] += padded(tensor.type);
+  for (const Storage& storage : program.schedule.storages)
+    if (!storage.persistent && storage.lifetime.begin <= step && step < storage.lifetime.end)
+      bytes[static_cast<std::size_t>(storage.role)] += storage.size;
+  return bytes;
+}
+
+const Program& peak_program(const Plan& plan) {
+  for (const Program& program : plan.programs)
+    if (program.planned == plan.arena) return program;
+  throw InvalidArgument("plan: no program reaches the arena's " + to_string(plan.arena));
+}
+
+ProgramCost program_cost(const Program& program, const OpRegistry& registry, const DeviceDescription& device) {
+  ProgramCost total;
+  add_costs(program, registry, device, program.schedule.order, program.graph.batch, total);
+  return total;
+}
+
+}  // namespace thimble

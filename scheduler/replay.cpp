@@ -1,0 +1,239 @@
+#include "thimble/replay.h"
+
+#include <map>
+#include <ostream>
+#include <set>
+#include <sstream>
+
+#include "thimble/error.h"
+
+namespace thimble {
+namespace {
+
+constexpr std::size_t kMostProblems = 20;
+
+// Who wrote each byte of the arena last. Granted bytes that nobody wrote belong to kNoTensor.
+class ShadowOwners {
+ public:
+  void set(Offset begin, Bytes size, TensorId owner) {
+    clear(begin, size);
+    if (size > Bytes{}) ranges_[begin] = {begin + size, owner};
+  }
+
+  void clear(Offset begin, Bytes size) {
+    const Offset end = begin + size;
+    split(begin);
+    split(end);
+    ranges_.erase(ranges_.lower_bound(begin), ranges_.lower_bound(end));
+  }
+
+  template <class Function>
+  void rename(Function new_owner) {
+    for (auto& [begin, range] : ranges_) range.owner = new_owner(range.owner);
+  }
+
+  // The first byte in the range that is not `owner`'s, if any.
+  std::optional<Offset> first_foreign(Offset begin, Bytes size, TensorId owner) const {
+    Offset at = begin;
+    while (at < begin + size) {
+      auto next = ranges_.upper_bound(at);
+      if (next == ranges_.begin()) return at;
+      const auto& [range_begin, range] = *std::prev(next);
+      if (range.end <= at || range.owner != owner) return at;
+      at = range.end;
+    }
+    return std::nullopt;
+  }
+
+ private:
+  struct Range {
+    Offset end;
+    TensorId owner;
+  };
+  void split(Offset at) {
+    auto next = ranges_.upper_bound(at);
+    if (next == ranges_.begin()) return;
+    auto& [begin, range] = *std::prev(next);
+    if (begin == at || range.end <= at) return;
+    const Range upper{range.end, range.owner};
+    range.end = at;
+    ranges_[at] = upper;
+  }
+  std::map<Offset, Range> ranges_;
+};
+
+// Follows one run of a program through its events.
+class ShadowRun {
+ public:
+  ShadowRun(const Plan& plan, const Program& program, const OpRegistry& registry, ReplayReport& report)
+      : program_(program), registry_(registry), report_(report) {
+    for (const PersistentTensor& tensor : plan.persistent)
+      owners_.set(tensor.offset, bytes_of(tensor.type), program.graph.find(tensor.name));
+    report_.programs.push_back({.name = program.name, .high_water = {}});
+  }
+
+  void follow(const RuntimeEvent& event) {
+    ReplayedProgram& counts = report_.programs.back();
+    if (event.kind == RuntimeEvent::Kind::step) {
+      ++counts.steps;
+      run_step(event);
+      return;
+    }
+    ++counts.requests;
+    if (event.kind == RuntimeEvent::Kind::release) return owners_.clear(event.offset, event.size);
+    owners_.set(event.offset, event.size, kNoTensor);
+    give_inputs(event);
+  }
+
+ private:
+  // A span that the caller fills belongs to the input from its grant on.
+  void give_inputs(const RuntimeEvent& event) {
+    const TensorId tensor = program_.graph.find(event.name);
+    if (tensor != kNoTensor && program_.graph.tensors[tensor].producer == kNoOp)
+      owners_.set(event.offset, event.size, tensor);
+  }
+
+  std::pair<Offset, Bytes> range_of(const Instance& instance, HalfOpen samples) const {
+    const TensorType& type = program_.graph.tensors[instance.tensor].type;
+    const Offset begin = program_.schedule.storages[instance.storage].offset;
+    const Bytes skipped =
+        instance.whole_batch && type.batched ? samples.begin * bytes_of(with_samples(type, 1)) : Bytes{};
+    return {begin + skipped, bytes_of(with_samples(type, samples.size()))};
+  }
+
+  // A view is the bytes of what it looks at.
+  TensorId viewed(TensorId id) const {
+    for (std::size_t left = program_.graph.ops.size(); left > 0; --left) {
+      const OpId producer = program_.graph.tensors[id].producer;
+      if (producer == kNoOp) return id;
+      const Op& op = program_.graph.ops[producer];
+      if (!registry_.at(op.kind).view) return id;
+      id = op.inputs.at(0);
+    }
+    return id;
+  }
+
+  void run_step(const RuntimeEvent& event) {
+    const ScheduledStep& step = program_.schedule.steps[static_cast<std::size_t>(index(event.step))];
+    if (event.samples.begin > 0 && event.samples != samples_) begin_iteration();
+    samples_ = event.samples;
+    const OpDefinition& definition = registry_.at(program_.graph.ops[step.op].kind);
+    for (InstanceId id : step.inputs) read(event, id);
+    if (definition.view) return;
+    for (InstanceId id : step.outputs) {
+      if (definition.accumulates && event.samples.begin > 0) read(event, id);
+      const Instance& instance = program_.schedule.instances[id];
+      const auto [begin, size] = range_of(instance, event.samples);
+      owners_.set(begin, size, instance.tensor);
+      if (program_.graph.tensors[instance.tensor].version_of != kNoTensor && event.samples.end < program_.graph.batch)
+        made_.insert(instance.tensor);
+    }
+    if (step.workspace != kNoStorage) {
+      const Storage& workspace = program_.schedule.storages[step.workspace];
+      owners_.set(workspace.offset, workspace.size, kNoTensor);
+    }
+  }
+
+  void read(const RuntimeEvent& event, InstanceId id) {
+    const Instance& instance = program_.schedule.instances[id];
+    const auto [begin, size] = range_of(instance, event.samples);
+    const auto foreign = owners_.first_foreign(begin, size, viewed(instance.tensor));
+    if (foreign && report_.problems.size() < kMostProblems)
+      report_.problems.push_back("program '" + program_.name + "', step " + std::to_string(index(event.step)) + " ('" +
+                                 std::string(event.name) + "'): byte " + std::to_string(foreign->value) + " is not '" +
+                                 program_.graph.tensors[instance.tensor].name + "' any more, or not yet");
+  }
+
+  // A new version made inside a repeat is what the next iteration reads as the old one.
+  void begin_iteration() {
+    owners_.rename([this](TensorId owner) {
+      for (auto left = made_.size(); left > 0 && made_.count(owner) != 0; --left)
+        owner = program_.graph.tensors[owner].version_of;
+      return owner;
+    });
+    made_.clear();
+  }
+
+  const Program& program_;
+  const OpRegistry& registry_;
+  ReplayReport& report_;
+  ShadowOwners owners_;
+  HalfOpen samples_;         // of the step before
+  std::set<TensorId> made_;  // new versions of this iteration
+};
+
+std::string trace_line(std::string_view program, const RuntimeEvent& event) {
+  std::ostringstream line;
+  write_trace_event(line, program, event);
+  return line.str();
+}
+
+// Every request of one run, as trace lines.
+std::vector<std::string> requests_of(Runtime& runtime, const std::string& program) {
+  std::vector<std::string> lines;
+  runtime.set_event_listener([&](const RuntimeEvent& event) {
+    if (event.kind != RuntimeEvent::Kind::step) lines.push_back(trace_line(program, event));
+  });
+  runtime.run(program, {}, nullptr, nullptr);
+  runtime.set_event_listener(nullptr);
+  return lines;
+}
+
+}  // namespace
+
+ReplayReport replay(const Plan& plan, const OpRegistry& registry) {
+  ReplayReport report;
+  FakeMemory memory;
+  Runtime runtime(plan, registry, memory, {.check = false});
+  for (const Program& program : runtime.plan().programs) {
+    ShadowRun shadow(runtime.plan(), program, registry, report);
+    runtime.set_event_listener([&](const RuntimeEvent& event) { shadow.follow(event); });
+    try {
+      runtime.run(program.name, {}, nullptr, nullptr);
+    } catch (const Error& error) {
+      report.problems.push_back(error.what());
+    }
+    report.programs.back().high_water = runtime.last_high_water();
+  }
+  return report;
+}
+
+void write_trace_event(std::ostream& out, std::string_view program, const RuntimeEvent& event) {
+  if (event.kind == RuntimeEvent::Kind::step) return;
+  out << program << ',' << (event.kind == RuntimeEvent::Kind::grant ? "grant" : "release") << ',' << event.name << ','
+      << event.offset.value << ',' << event.size.value << '\n';
+}
+
+std::optional<std::string> compare_trace(const Plan& plan, const OpRegistry& registry, std::string_view trace,
+                                         std::string_view name) {
+  FakeMemory memory;
+  Runtime runtime(plan, registry, memory, {.check = false});
+  std::map<std::string, std::vector<std::string>> expected;
+  std::istringstream in{std::string(trace)};
+  std::string line;
+  if (!std::getline(in, line) || line != kTraceHeader)
+    throw BadInput(std::string(name) + ": line 1 is not '" + kTraceHeader + "'");
+  std::int64_t number = 1;
+  const std::vector<std::string>* run = nullptr;
+  std::size_t next = 0;
+  while (std::getline(in, line)) {
+    ++number;
+    if (run == nullptr || next == run->size()) {
+      const std::string program = line.substr(0, line.find(','));
+      auto& lines = expected[program];
+      if (lines.empty()) lines = requests_of(runtime, plan.program(program).name);
+      run = &lines;
+      next = 0;
+    }
+    const std::string wanted = run->empty() ? "" : run->at(next++);
+    if (line + "\n" != wanted)
+      return std::string(name) + ": line " + std::to_string(number) + ": recorded '" + line + "', the plan asks for '" +
+             wanted.substr(0, wanted.size() - 1) + "'";
+  }
+  if (run != nullptr && next != run->size())
+    return std::string(name) + ": ends after line " + std::to_string(number) + ", the plan asks for '" +
+           run->at(next).substr(0, run->at(next).size() - 1) + "'";
+  return std::nullopt;
+}
+
+}  // namespace thimble

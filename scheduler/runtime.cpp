@@ -1,0 +1,256 @@
+#include "thimble/runtime.h"
+
+#include <algorithm>
+
+#include "thimble/error.h"
+
+namespace thimble {
+namespace {
+
+// A step ready to run: one kernel per microbatch size, and room for the addresses it is called with.
+struct PreparedStep {
+  std::vector<std::pair<std::int64_t, std::unique_ptr<Kernel>>> kernels;  // by samples
+  std::vector<const std::byte*> inputs;
+  std::vector<std::byte*> outputs;
+};
+
+struct PreparedProgram {
+  const Program* program = nullptr;
+  std::vector<PreparedStep> steps;
+  std::vector<std::vector<StorageId>> begins, ends;  // at each static step, without those the caller touches:
+  std::vector<StorageId> filled, read;               // granted before the first step, released after the last
+};
+
+// The half-open range of static steps in a node list; a body is contiguous (check_plan).
+std::pair<std::int32_t, std::int32_t> step_range(const std::vector<ScheduleNode>& nodes) {
+  std::pair<std::int32_t, std::int32_t> range{INT32_MAX, 0};
+  for (const ScheduleNode& node : nodes) {
+    std::pair<std::int32_t, std::int32_t> inner{index(node.step), index(node.step) + 1};
+    if (node.kind == ScheduleNode::Kind::barrier) continue;
+    if (node.kind == ScheduleNode::Kind::repeat) inner = step_range(node.body);
+    range = {std::min(range.first, inner.first), std::max(range.second, inner.second)};
+  }
+  return range;
+}
+
+void collect_sizes(const std::vector<ScheduleNode>& nodes, std::int64_t samples,
+                   std::vector<std::vector<std::int64_t>>& sizes) {
+  for (const ScheduleNode& node : nodes) {
+    if (node.kind == ScheduleNode::Kind::step) {
+      auto& known = sizes[static_cast<std::size_t>(index(node.step))];
+      if (std::find(known.begin(), known.end(), samples) == known.end()) known.push_back(samples);
+    }
+    for (HalfOpen range : node.ranges) collect_sizes(node.body, range.size(), sizes);
+  }
+}
+
+PreparedProgram prepare(const Program& program, const OpRegistry& registry, const DeviceDescription& device,
+                        bool with_kernels) {
+  PreparedProgram prepared;
+  prepared.program = &program;
+  const std::size_t count = program.schedule.steps.size();
+  prepared.begins.resize(count + 1);
+  prepared.ends.resize(count + 1);
+  IdVector<StorageId, char> is_given(program.schedule.storages.size(), 0), is_output(is_given);
+  for (const Instance& instance : program.schedule.instances) {
+    const Tensor& tensor = program.graph.tensors[instance.tensor];
+    if (tensor.producer == kNoOp) is_given[instance.storage] = 1;
+    if (tensor.is_output) is_output[instance.storage] = 1;
+  }
+  for (std::size_t i = 0; i < program.schedule.storages.size(); ++i) {
+    const auto id = static_cast<StorageId>(i);
+    const Storage& storage = program.schedule.storages[id];
+    if (storage.persistent) continue;
+    auto& begins = prepared.begins[static_cast<std::size_t>(index(storage.lifetime.begin))];
+    auto& ends = prepared.ends[static_cast<std::size_t>(index(storage.lifetime.end))];
+    (is_given[id] != 0 ? prepared.filled : begins).push_back(id);
+    (is_output[id] != 0 ? prepared.read : ends).push_back(id);
+  }
+  std::vector<std::vector<std::int64_t>> sizes(count);
+  collect_sizes(program.schedule.order, program.graph.batch, sizes);
+  for (std::size_t i = 0; i < count; ++i) {
+    const ScheduledStep& step = program.schedule.steps[i];
+    PreparedStep ready;
+    ready.inputs.resize(step.inputs.size());
+    ready.outputs.resize(step.outputs.size());
+    const OpDefinition& definition = registry.at(program.graph.ops[step.op].kind);
+    if (with_kernels && !definition.view)
+      for (std::int64_t samples : sizes[i])
+        ready.kernels.emplace_back(samples, definition.make_kernel(shape_of(program.graph, step.op, samples, device)));
+    prepared.steps.push_back(std::move(ready));
+  }
+  return prepared;
+}
+
+std::string joined(const std::vector<std::string>& lines) {
+  std::string all;
+  for (const std::string& line : lines) all += "\n  " + line;
+  return all;
+}
+
+}  // namespace
+
+struct Runtime::Impl final : ProgramView {
+  Impl(Plan p, const OpRegistry& r, Memory& memory, RuntimeOptions o)
+      : plan(std::move(p)),
+        options(o),
+        arena((validate(r), memory), plan.arena,
+              {.poison = o.poison, .canaries = o.canaries, .max_spans = most_spans()}) {
+    for (const Program& program : plan.programs)
+      programs.push_back(prepare(program, r, plan.device, memory.is_host_accessible()));
+    for (const PersistentTensor& tensor : plan.persistent)
+      arena.grant(tensor.name, tensor.offset, align_up(bytes_of(tensor.type), kAlignment));
+  }
+
+  void validate(const OpRegistry& registry) const {
+    if (!options.check) return;
+    if (const auto findings = check_plan(plan, registry); !findings.empty())
+      throw BadInput("plan: refused by the checker:" + joined(findings));
+  }
+
+  std::size_t most_spans() const {
+    std::size_t most = 0;
+    for (const Program& program : plan.programs) most = std::max(most, program.schedule.storages.size());
+    return most + plan.persistent.size();
+  }
+
+  const Storage& storage(StorageId id) const { return current->program->schedule.storages[id]; }
+
+  void grant(StorageId id) {
+    const Storage& s = storage(id);
+    arena.grant(s.name, s.offset, s.size);
+    if (listener) listener({.kind = RuntimeEvent::Kind::grant, .name = s.name, .offset = s.offset, .size = s.size});
+  }
+
+  void release(StorageId id) {
+    const Storage& s = storage(id);
+    if (listener) listener({.kind = RuntimeEvent::Kind::release, .name = s.name, .offset = s.offset, .size = s.size});
+    arena.release(s.offset);
+  }
+
+  void run_nodes(const std::vector<ScheduleNode>& nodes, HalfOpen samples, bool first, std::int32_t low,
+                 std::int32_t high) {
+    for (const ScheduleNode& node : nodes) {
+      if (node.kind == ScheduleNode::Kind::step) run_step(index(node.step), samples, first, low, high);
+      if (node.kind == ScheduleNode::Kind::repeat) run_repeat(node, low, high);
+    }
+  }
+
+  // What crosses the repeat's borders is granted once around it; inside, each iteration grants its own.
+  void run_repeat(const ScheduleNode& node, std::int32_t low, std::int32_t high) {
+    const auto [begin, end] = step_range(node.body);
+    if (begin >= end) return;
+    for (StorageId id : current->begins[static_cast<std::size_t>(begin)])
+      if (is_around(id, begin, end) && !is_around(id, low, high)) grant(id);
+    bool first = true;
+    for (HalfOpen range : node.ranges) {
+      run_nodes(node.body, range, first, begin, end);
+      first = false;
+    }
+    for (StorageId id : current->ends[static_cast<std::size_t>(end)])
+      if (is_around(id, begin, end) && !is_around(id, low, high)) release(id);
+  }
+
+  // Whether a storage lives at least for the whole of the static steps [begin, end).
+  bool is_around(StorageId id, std::int32_t begin, std::int32_t end) const {
+    return index(storage(id).lifetime.begin) <= begin && index(storage(id).lifetime.end) >= end;
+  }
+
+  void run_step(std::int32_t step, HalfOpen samples, bool first, std::int32_t low, std::int32_t high) {
+    const bool in_repeat = low >= 0;
+    const auto at = static_cast<std::size_t>(step);
+    for (StorageId id : current->begins[at])
+      if (!in_repeat || !is_around(id, low, high)) grant(id);
+    call_kernel(at, samples, first);
+    for (StorageId id : current->ends[at + 1])
+      if (!in_repeat || !is_around(id, low, high)) release(id);
+  }
+
+  std::byte* address(InstanceId id, HalfOpen samples) {
+    const Instance& instance = current->program->schedule.instances[id];
+    const Storage& s = storage(instance.storage);
+    const TensorType& type = current->program->graph.tensors[instance.tensor].type;
+    const Bytes skipped =
+        instance.whole_batch && type.batched ? Bytes{samples.begin * (bytes_of(type).value / type.shape[0])} : Bytes{};
+    return arena.address(s.offset + skipped);
+  }
+
+  void call_kernel(std::size_t step, HalfOpen samples, bool first) {
+    PreparedStep& ready = current->steps[step];
+    const ScheduledStep& scheduled = current->program->schedule.steps[step];
+    if (listener)
+      listener({.kind = RuntimeEvent::Kind::step,
+                .name = current->program->graph.ops[scheduled.op].name,
+                .step = Step{static_cast<std::int32_t>(step)},
+                .samples = samples});
+    for (auto& [size, kernel] : ready.kernels) {
+      if (size != samples.size()) continue;
+      for (std::size_t i = 0; i < ready.inputs.size(); ++i) ready.inputs[i] = address(scheduled.inputs[i], samples);
+      for (std::size_t i = 0; i < ready.outputs.size(); ++i) ready.outputs[i] = address(scheduled.outputs[i], samples);
+      std::byte* workspace =
+          scheduled.workspace == kNoStorage ? nullptr : arena.address(storage(scheduled.workspace).offset);
+      kernel->run({ready.inputs, ready.outputs, workspace, scalars, samples, current->program->graph.batch, first});
+    }
+  }
+
+  std::span<std::byte> bytes(std::string_view name) override {
+    for (const Instance& instance : current->program->schedule.instances) {
+      const Tensor& tensor = current->program->graph.tensors[instance.tensor];
+      const bool given = tensor.producer == kNoOp && !is_persistent(tensor);
+      if (tensor.name != name || (!given && !tensor.is_output)) continue;
+      return {arena.address(storage(instance.storage).offset), static_cast<std::size_t>(bytes_of(tensor.type).value)};
+    }
+    throw InvalidArgument("runtime: program '" + current->program->name + "' has no input or output '" +
+                          std::string(name) + "'");
+  }
+
+  Plan plan;
+  RuntimeOptions options;
+  Arena arena;
+  std::vector<PreparedProgram> programs;
+  PreparedProgram* current = nullptr;
+  const StepScalars* scalars = nullptr;
+  Bytes high_water;
+  std::function<void(const RuntimeEvent&)> listener;
+};
+
+Runtime::Runtime(Plan plan, const OpRegistry& registry, Memory& memory, RuntimeOptions options)
+    : impl_(std::make_unique<Impl>(std::move(plan), registry, memory, options)) {}
+Runtime::~Runtime() = default;
+
+const Plan& Runtime::plan() const { return impl_->plan; }
+Arena& Runtime::arena() { return impl_->arena; }
+Bytes Runtime::last_high_water() const { return impl_->high_water; }
+void Runtime::set_event_listener(std::function<void(const RuntimeEvent&)> listener) {
+  impl_->listener = std::move(listener);
+}
+
+std::span<std::byte> Runtime::persistent(std::string_view name) {
+  for (const PersistentTensor& tensor : impl_->plan.persistent)
+    if (tensor.name == name)
+      return {impl_->arena.address(tensor.offset), static_cast<std::size_t>(bytes_of(tensor.type).value)};
+  throw InvalidArgument("runtime: there is no persistent tensor '" + std::string(name) + "'");
+}
+
+void Runtime::run(std::string_view name, const StepScalars& scalars, const ViewFunction& fill,
+                  const ViewFunction& read) {
+  Impl& self = *impl_;
+  auto found = std::find_if(self.programs.begin(), self.programs.end(),
+                            [&](const PreparedProgram& p) { return p.program->name == name; });
+  if (found == self.programs.end()) self.plan.program(std::string(name));  // throws, naming those there are
+  self.current = &*found;
+  self.scalars = &scalars;
+  self.arena.reset_high_water();
+  const Program& program = *found->program;
+  for (StorageId id : found->filled) self.grant(id);
+  if (fill) fill(self);
+  self.run_nodes(program.schedule.order, {0, program.graph.batch}, true, -1, -1);
+  if (read) read(self);
+  for (StorageId id : found->read) self.release(id);
+  self.high_water = self.arena.high_water();
+  if (self.high_water != program.planned)
+    throw Error("runtime: program '" + program.name + "' was planned at " + to_string(program.planned) +
+                ", its high water was " + to_string(self.high_water));
+}
+
+}  // namespace thimble

@@ -1,0 +1,303 @@
+#include "thimble/schedule.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "thimble/error.h"
+
+namespace thimble {
+namespace {
+
+constexpr std::int32_t kNever = -1;
+
+// Turns an ordered graph into steps, instances and storages.
+class ScheduleBuilder {
+ public:
+  ScheduleBuilder(const Graph& graph, const OpRegistry& registry, const DeviceDescription& device,
+                  const ScheduleOptions& options)
+      : graph_(graph), registry_(registry), device_(device), cut_(options.microbatches) {
+    order_ops(options.barrier_before_update);
+    find_last_uses();
+    find_whole_batches();
+  }
+
+  Schedule build() {
+    add_given_tensors();
+    for (std::size_t i = 0; i < order_.size(); ++i) add_step(static_cast<std::int32_t>(i));
+    close_lifetimes();
+    return std::move(schedule_);
+  }
+
+ private:
+  bool is_cut() const { return cut_.size() > 1; }
+  std::int32_t step_count() const { return static_cast<std::int32_t>(order_.size()); }
+  bool in_body(std::int32_t step) const { return step < body_end_; }
+
+  // With one microbatch updates run as soon as they may; with several, or before a barrier, after all the rest.
+  void order_ops(bool barrier) {
+    order_ = topological_order(with_readers_of_views());
+    const auto is_update = [&](OpId op) { return graph_.ops[op].phase == Phase::update; };
+    const bool split = is_cut() || barrier;
+    if (split) std::stable_partition(order_.begin(), order_.end(), [&](OpId op) { return !is_update(op); });
+    const auto first_update = std::find_if(order_.begin(), order_.end(), is_update) - order_.begin();
+    const auto split_at = static_cast<std::int32_t>(split ? first_update : 0);
+    std::vector<ScheduleNode> steps;
+    for (std::int32_t i = 0; i < step_count(); ++i) steps.push_back({.step = Step{i}});
+    if (is_cut()) {
+      body_end_ = split_at;
+      ScheduleNode repeat{.kind = ScheduleNode::Kind::repeat};
+      std::int64_t begin = 0;
+      for (std::int64_t size : cut_) {
+        repeat.ranges.push_back({begin, begin + size});
+        begin += size;
+      }
+      repeat.body.assign(steps.begin(), steps.begin() + split_at);
+      steps.erase(steps.begin(), steps.begin() + split_at);
+      steps.insert(steps.begin(), repeat);
+    }
+    if (barrier)
+      steps.insert(steps.begin() + (is_cut() ? 1 : split_at), {.kind = ScheduleNode::Kind::barrier});
+    schedule_.order = std::move(steps);
+  }
+
+  // Who reads a view reads what it looks at: such a reader too has to run before a new version.
+  Graph with_readers_of_views() const {
+    Graph graph = graph_;
+    for (std::size_t i = graph.ops.size(); i-- > 0;) {
+      const Op& op = graph.ops[static_cast<OpId>(i)];
+      if (!registry_.at(op.kind).view) continue;
+      const std::vector<OpId> readers = graph.tensors[op.outputs.at(0)].consumers;
+      std::vector<OpId>& all = graph.tensors[op.inputs.at(0)].consumers;
+      all.insert(all.end(), readers.begin(), readers.end());
+    }
+    return graph;
+  }
+
+  // Values that hold every sample of the step: inputs, batched outputs, and whatever shares bytes with them as a view.
+  void find_whole_batches() {
+    whole_batch_ = IdVector<TensorId, char>(graph_.tensors.size(), 0);
+    for (std::size_t i = 0; i < graph_.tensors.size(); ++i) {
+      const Tensor& tensor = graph_.tensors[static_cast<TensorId>(i)];
+      whole_batch_[static_cast<TensorId>(i)] = tensor.type.batched && (tensor.producer == kNoOp || tensor.is_output);
+    }
+    const auto share = [&](OpId id, bool backwards) {
+      const Op& op = graph_.ops[id];
+      if (!registry_.at(op.kind).view) return;
+      const TensorId from = backwards ? op.outputs.at(0) : op.inputs.at(0);
+      const TensorId to = backwards ? op.inputs.at(0) : op.outputs.at(0);
+      if (graph_.tensors[to].type.batched && whole_batch_[from] != 0) whole_batch_[to] = 1;
+    };
+    for (std::size_t i = order_.size(); i-- > 0;) share(order_[i], true);
+    for (OpId op : order_) share(op, false);
+  }
+
+  // The last static step that reads a tensor, its views included; step_count() for what the caller reads.
+  void find_last_uses() {
+    IdVector<OpId, std::int32_t> step_of(graph_.ops.size(), kNever);
+    for (std::int32_t i = 0; i < step_count(); ++i) step_of[order_[static_cast<std::size_t>(i)]] = i;
+    last_use_ = IdVector<TensorId, std::int32_t>(graph_.tensors.size(), kNever);
+    for (std::size_t i = 0; i < graph_.tensors.size(); ++i) {
+      const auto id = static_cast<TensorId>(i);
+      const Tensor& tensor = graph_.tensors[id];
+      if (tensor.producer != kNoOp) last_use_[id] = step_of[tensor.producer];
+      for (OpId reader : tensor.consumers) last_use_[id] = std::max(last_use_[id], step_of[reader]);
+      if (tensor.is_output || is_persistent(tensor)) last_use_[id] = step_count();
+    }
+    for (std::size_t i = order_.size(); i-- > 0;) {
+      const Op& op = graph_.ops[order_[i]];
+      if (!registry_.at(op.kind).view) continue;
+      std::int32_t& viewed = last_use_[op.inputs.at(0)];
+      viewed = std::max(viewed, last_use_[op.outputs.at(0)]);
+    }
+  }
+
+  std::int64_t largest_part() const { return cut_.empty() ? 0 : *std::max_element(cut_.begin(), cut_.end()); }
+
+  Bytes storage_size(TensorId id, bool whole_batch) const {
+    const TensorType& type = graph_.tensors[id].type;
+    const std::int64_t samples = whole_batch ? graph_.batch : largest_part();
+    return align_up(bytes_of(with_samples(type, samples)), kAlignment);
+  }
+
+  StorageId new_storage(const std::string& name, Role role, Bytes size, std::int32_t begin) {
+    users_end_.push_back(begin + 1);
+    return schedule_.storages.push_back(
+        {.name = name, .role = role, .size = size, .lifetime = {Step{begin}, Step{begin + 1}}});
+  }
+
+  InstanceId new_instance(TensorId id, StorageId storage, bool whole_batch) {
+    users_end_[storage] = std::max(users_end_[storage], last_use_[id] + 1);
+    const InstanceId instance = schedule_.instances.push_back({id, storage, whole_batch});
+    instance_of_[id] = instance;
+    return instance;
+  }
+
+  void add_given_tensors() {
+    instance_of_ = IdVector<TensorId, InstanceId>(graph_.tensors.size(), InstanceId{-1});
+    for (std::size_t i = 0; i < graph_.tensors.size(); ++i) {
+      const auto id = static_cast<TensorId>(i);
+      const Tensor& tensor = graph_.tensors[id];
+      if (tensor.producer != kNoOp) continue;
+      const bool whole_batch = tensor.type.batched;
+      const StorageId storage = new_storage(tensor.name, tensor.role, storage_size(id, whole_batch), 0);
+      schedule_.storages[storage].persistent = is_persistent(tensor);
+      new_instance(id, storage, whole_batch);
+    }
+  }
+
+  // The storage an output may take over from an input that dies at this step, or kNoStorage.
+  StorageId inherited_storage(const Op& op, std::size_t output, std::int32_t step, Bytes size,
+                              const std::vector<StorageId>& taken) const {
+    const OpDefinition& definition = registry_.at(op.kind);
+    const Tensor& tensor = graph_.tensors[op.outputs[output]];
+    if (tensor.version_of != kNoTensor) return schedule_.instances[instance_of_[tensor.version_of]].storage;
+    if (definition.view && output == 0) return schedule_.instances[instance_of_[op.inputs.at(0)]].storage;
+    if (is_cut() && whole_batch_[op.outputs[output]] != 0) return kNoStorage;
+    for (InPlacePair pair : definition.in_place) {
+      if (static_cast<std::size_t>(pair.output) != output) continue;
+      const auto input_index = static_cast<std::size_t>(pair.input);
+      const TensorId input = op.inputs.at(input_index);
+      const Instance& instance = schedule_.instances[instance_of_[input]];
+      const Storage& storage = schedule_.storages[instance.storage];
+      const bool dies_here = users_end_[instance.storage] == step + 1;
+      const bool read_once = std::count_if(op.inputs.begin(), op.inputs.end(), [&](TensorId other) {
+                               return schedule_.instances[instance_of_[other]].storage == instance.storage;
+                             }) == 1;  // views of it count too
+      const bool free = std::count(taken.begin(), taken.end(), instance.storage) == 0;
+      const bool survives_iteration = in_body(step) && (instance.whole_batch || outlives_iteration(instance.storage));
+      if (dies_here && read_once && free && !storage.persistent && !survives_iteration && storage.size == size &&
+          !definition.accumulates)
+        return instance.storage;
+    }
+    return kNoStorage;
+  }
+
+  bool outlives_iteration(StorageId id) const {
+    return is_cut() && (begins_before_loop_.contains(id) ? begins_before_loop_[id] != 0 : false);
+  }
+
+  void add_step(std::int32_t step) {
+    const OpId op_id = order_[static_cast<std::size_t>(step)];
+    const Op& op = graph_.ops[op_id];
+    ScheduledStep scheduled;
+    scheduled.op = op_id;
+    for (TensorId input : op.inputs) scheduled.inputs.push_back(instance_of_[input]);
+    std::vector<StorageId> taken;
+    for (std::size_t i = 0; i < op.outputs.size(); ++i) {
+      const TensorId output = op.outputs[i];
+      const bool whole_batch = whole_batch_[output] != 0;
+      const Bytes size = storage_size(output, whole_batch);
+      StorageId storage = inherited_storage(op, i, step, size, taken);
+      if (storage == kNoStorage) storage = new_storage(graph_.tensors[output].name, graph_.tensors[output].role, size, step);
+      taken.push_back(storage);
+      scheduled.outputs.push_back(new_instance(output, storage, whole_batch));
+      if (registry_.at(op.kind).accumulates || (whole_batch && in_body(step))) keep_through_loop(storage);
+    }
+    const Bytes workspace = largest_workspace(op_id);
+    if (workspace > Bytes{0})
+      scheduled.workspace = new_storage(op.name + ".workspace", Role::workspace, align_up(workspace, kAlignment), step);
+    schedule_.steps.push_back(std::move(scheduled));
+  }
+
+  void keep_through_loop(StorageId storage) {
+    while (begins_before_loop_.size() < schedule_.storages.size()) begins_before_loop_.push_back(0);
+    begins_before_loop_[storage] = 1;
+  }
+
+  // Over the sizes the step really runs with: the largest part does not always need the most.
+  Bytes largest_workspace(OpId op) const {
+    Bytes most;
+    std::vector<std::int64_t> sizes = cut_;
+    std::sort(sizes.begin(), sizes.end());
+    sizes.erase(std::unique(sizes.begin(), sizes.end()), sizes.end());
+    if (graph_.ops[op].phase == Phase::update) sizes = {graph_.batch};
+    for (std::int64_t samples : sizes)
+      most = std::max(most, registry_.workspace(graph_.ops[op].kind, shape_of(graph_, op, samples, device_)));
+    return most;
+  }
+
+  void close_lifetimes() {
+    for (std::size_t i = 0; i < schedule_.storages.size(); ++i) {
+      const auto id = static_cast<StorageId>(i);
+      Storage& storage = schedule_.storages[id];
+      std::int32_t begin = storage.persistent ? 0 : index(storage.lifetime.begin);
+      std::int32_t end = storage.persistent ? step_count() : std::min(users_end_[id], step_count());
+      if (is_cut() && begin < body_end_) {
+        const bool given = storage.lifetime.begin == Step{0} && is_given(id);
+        if (end > body_end_ || outlives_iteration(id)) begin = 0;
+        if (given || outlives_iteration(id)) end = std::max(end, body_end_);
+      }
+      storage.lifetime = {Step{begin}, Step{end}};
+    }
+  }
+
+  bool is_given(StorageId id) const {
+    return std::any_of(schedule_.instances.begin(), schedule_.instances.end(), [&](const Instance& instance) {
+      return instance.storage == id && graph_.tensors[instance.tensor].producer == kNoOp;
+    });
+  }
+
+  const Graph& graph_;
+  const OpRegistry& registry_;
+  const DeviceDescription& device_;
+  std::vector<std::int64_t> cut_;
+  std::vector<OpId> order_;
+  std::int32_t body_end_ = 0;
+  IdVector<TensorId, std::int32_t> last_use_;
+  IdVector<TensorId, char> whole_batch_;
+  IdVector<TensorId, InstanceId> instance_of_;
+  IdVector<StorageId, std::int32_t> users_end_;     // static step after the last use so far
+  IdVector<StorageId, char> begins_before_loop_;    // sums: their bytes outlive an iteration
+  Schedule schedule_;
+};
+
+}  // namespace
+
+OpShape shape_of(const Graph& graph, OpId op, std::int64_t samples, const DeviceDescription& device) {
+  OpShape shape;
+  for (TensorId input : graph.ops[op].inputs) shape.inputs.push_back(with_samples(graph.tensors[input].type, samples));
+  for (TensorId output : graph.ops[op].outputs)
+    shape.outputs.push_back(with_samples(graph.tensors[output].type, samples));
+  shape.attributes = graph.ops[op].attributes;
+  shape.device = device;
+  return shape;
+}
+
+Graph accumulate_over_microbatches(const Graph& graph, const OpRegistry& registry) {
+  Graph cut = graph;
+  for (std::size_t i = 0; i < graph.tensors.size(); ++i) {
+    const auto id = static_cast<TensorId>(i);
+    const Tensor& tensor = graph.tensors[id];
+    if (tensor.producer == kNoOp || tensor.type.batched || tensor.version_of != kNoTensor) continue;
+    std::vector<OpId> updates, others;
+    for (OpId reader : tensor.consumers)
+      (graph.ops[reader].phase == Phase::update ? updates : others).push_back(reader);
+    const Phase phase = graph.ops[tensor.producer].phase;
+    if (phase == Phase::update || (updates.empty() && !tensor.is_output)) continue;
+    const TensorId sum = cut.add_op(registry, kAccumulateKind, tensor.name + ".sum", {id}, {}, phase).front();
+    cut.tensors[sum].role = tensor.role;
+    cut.tensors[sum].is_output = tensor.is_output;
+    cut.tensors[sum].consumers = updates;
+    cut.tensors[id].is_output = false;
+    others.push_back(cut.tensors[sum].producer);
+    cut.tensors[id].consumers = others;
+    for (OpId update : updates)
+      std::replace(cut.ops[update].inputs.begin(), cut.ops[update].inputs.end(), id, sum);
+  }
+  return cut;
+}
+
+Schedule make_schedule(const Graph& graph, const OpRegistry& registry, const DeviceDescription& device,
+                       const ScheduleOptions& options) {
+  std::int64_t sum = 0;
+  for (std::int64_t part : options.microbatches) {
+    if (part <= 0) throw InvalidArgument("microbatch of " + std::to_string(part) + " samples; each part has at least 1");
+    sum += part;
+  }
+  if (sum != graph.batch)
+    throw InvalidArgument("microbatches sum to " + std::to_string(sum) + " samples, the batch has " +
+                          std::to_string(graph.batch));
+  return ScheduleBuilder(graph, registry, device, options).build();
+}
+
+}  // namespace thimble

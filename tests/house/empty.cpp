@@ -1,0 +1,1 @@
+// The header under test comes with -include.

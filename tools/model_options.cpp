@@ -1,0 +1,106 @@
+#include "model_options.h"
+
+#include <unistd.h>
+
+#include <charconv>
+#include <cstdio>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "thimble/error.h"
+#include "thimble/ops.h"
+
+namespace thimble {
+namespace {
+
+// `N` cuts evenly; `a,b,c` is the cut itself.
+std::vector<std::int64_t> parse_cut(const std::string& text, std::int64_t batch) {
+  std::vector<std::int64_t> parts;
+  std::istringstream in(text);
+  for (std::string part; std::getline(in, part, ',');) {
+    std::int64_t value = 0;
+    const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), value);
+    if (error != std::errc{} || end != part.data() + part.size() || value <= 0)
+      throw InvalidArgument("--microbatch: '" + part + "' is not a positive number of samples");
+    parts.push_back(value);
+  }
+  if (parts.size() != 1) return parts;
+  if (parts.front() > batch)
+    throw InvalidArgument("--microbatch: " + text + " samples are more than the batch of " + std::to_string(batch));
+  return cut_evenly(batch, parts.front());
+}
+
+}  // namespace
+
+void add_model_options(CLI::App& app, ModelOptions& options) {
+  app.add_option("--depth", options.depth, "layers of `wrn`: 6n + 4")->capture_default_str();
+  app.add_option("--width", options.width, "width factor of `wrn`")->capture_default_str();
+  app.add_option("--batch", options.batch, "samples of one step")->capture_default_str()->check(CLI::Range(1, 1 << 20));
+  app.add_option("--microbatch", options.microbatch, "N, or a cut a,b,c that sums to the batch");
+  app.add_option("--budget", options.budget, "bytes the whole arena may have: 500000, 640MB, 8MiB, 1.5GiB");
+  app.add_option("--optimizer", options.optimizer, "nesterov or momentum")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"nesterov", "momentum"}));
+  app.add_option("--weight-decay", options.weight_decay)->capture_default_str()->check(CLI::Range(0.0, 1e6));
+  app.add_option("--fuse", options.fuse, "auto: BN and ReLU as one op; off: separate")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"auto", "off"}));
+  app.add_option("--device", options.device)->capture_default_str()->check(CLI::IsMember({"cpu"}));
+  app.add_option("--threads", options.threads, "0: as many as the machine has")->check(CLI::Range(0, 256));
+  app.add_option("--planner-seed", options.planner_seed)->capture_default_str();
+}
+
+TrainingChoices training_choices(const ModelOptions& options) {
+  TrainingChoices choices;
+  if (options.model == "wrn")
+    choices.model = parse_wide_resnet("wrn-" + std::to_string(options.depth) + "-" + std::to_string(options.width));
+  else
+    choices.model = parse_wide_resnet(options.model);
+  choices.model.fuse = options.fuse == "auto";
+  choices.batch = options.batch;
+  if (!options.microbatch.empty()) choices.microbatches = parse_cut(options.microbatch, options.batch);
+  choices.sgd.nesterov = options.optimizer == "nesterov";
+  choices.sgd.weight_decay = options.weight_decay;
+  const auto cores = static_cast<int>(std::thread::hardware_concurrency());
+  choices.device.threads = options.threads > 0 ? options.threads : std::max(1, cores);
+  choices.planner_seed = options.planner_seed;
+  return choices;
+}
+
+std::optional<Bytes> budget_bytes(const ModelOptions& options) {
+  if (options.budget.empty()) return std::nullopt;
+  return parse_bytes(options.budget);
+}
+
+const OpRegistry& registry() {
+  static const OpRegistry all = [] {
+    OpRegistry made;
+    register_ops(made);
+    return made;
+  }();
+  return all;
+}
+
+std::string read_file(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) throw EnvironmentError("cannot read '" + path + "': no such file, or no right to");
+  std::ostringstream text;
+  text << in.rdbuf();
+  return std::move(text).str();
+}
+
+void write_file(const std::string& path, const std::string& text) {
+  const std::string temporary = path + ".tmp." + std::to_string(getpid());
+  std::ofstream out(temporary, std::ios::binary);
+  out << text;
+  out.close();
+  if (!out || std::rename(temporary.c_str(), path.c_str()) != 0) {
+    std::remove(temporary.c_str());
+    throw EnvironmentError("cannot write '" + path + "'; is the folder there, is the disk full?");
+  }
+}
+
+Plan load_plan(const std::string& path) { return read_plan(read_file(path), path); }
+
+}  // namespace thimble

@@ -1,0 +1,41 @@
+#include <iostream>
+#include <memory>
+
+#include "commands.h"
+#include "model_options.h"
+#include "plan_report.h"
+
+namespace thimble {
+namespace {
+
+struct PlanOptions {
+  ModelOptions model;
+  std::string output;
+  bool json = false;
+};
+
+int run_plan(const PlanOptions& options) {
+  PlanRequest request = request_training(training_choices(options.model), registry());
+  request.budget = budget_bytes(options.model);
+  const Plan plan = make_plan(request, registry());
+  const auto report = plan_report(plan, registry());
+  std::cout << (options.json ? report.dump(2) + "\n" : plan_table(report));
+  if (!fits(plan)) return kHonestNo;
+  if (!options.output.empty()) write_file(options.output, write_plan(plan));
+  return kDone;
+}
+
+}  // namespace
+
+Command add_plan_command(CLI::App& app) {
+  auto options = std::make_shared<PlanOptions>();
+  CLI::App* plan = app.add_subcommand("plan", "how many bytes a training run needs, before the first step");
+  plan->footer("example: thimble plan wrn-28-2 --batch 100 -o plan.json");
+  plan->add_option("model", options->model.model, "wrn-28-2, or wrn with --depth and --width")->required();
+  add_model_options(*plan, options->model);
+  plan->add_option("-o,--output", options->output, "write the plan itself");
+  plan->add_flag("--json", options->json, "one JSON document instead of a table");
+  return [options] { return run_plan(*options); };
+}
+
+}  // namespace thimble

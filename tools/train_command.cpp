@@ -1,0 +1,265 @@
+#include <signal.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "allocation_probe.h"
+#include "commands.h"
+#include "model_options.h"
+#include "plan_report.h"
+#include "thimble/dataset.h"
+#include "thimble/error.h"
+#include "thimble/replay.h"
+#include "thimble/trainer.h"
+
+namespace thimble {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+struct TrainOptions {
+  ModelOptions model;
+  std::string data = "synthetic";
+  std::string out;
+  std::string initial;
+  std::string trace;
+  std::int64_t epochs = 1;
+  std::int64_t steps = 0;
+  std::int64_t save_every = 0;
+  std::uint64_t seed = 0;
+  double learning_rate = 0.1;
+  std::string schedule = "step";
+  bool resume = false;
+  bool poison = false;
+  bool canaries = false;
+  bool no_augment = false;
+  bool json = false;
+};
+
+volatile sig_atomic_t interrupted = 0;
+void on_signal(int) { interrupted = 1; }
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+// One JSON object a line; appended to when a run goes on.
+class Metrics {
+ public:
+  Metrics(const std::string& path, bool append) : path_(path) {
+    if (!path.empty()) out_.open(path, append ? std::ios::app : std::ios::trunc);
+    if (!path.empty() && !out_) throw EnvironmentError("cannot write '" + path + "'");
+  }
+  void write(const nlohmann::ordered_json& line) {
+    if (path_.empty()) return;
+    out_ << line.dump() << '\n' << std::flush;
+    if (!out_) throw EnvironmentError("cannot write '" + path_ + "'; is the disk full?");
+  }
+
+ private:
+  std::string path_;
+  std::ofstream out_;
+};
+
+class Progress {
+ public:
+  void show(const StepResult& result, std::int64_t total, double images_per_second) const {
+    if (!is_terminal_) return;
+    constexpr int kWidth = 30;
+    const auto filled = static_cast<int>(kWidth * result.step / total);
+    std::fprintf(stderr, "\r[%s%s] %lld/%lld  epoch %.2f  loss %.4f  %.1f images/s ", std::string(static_cast<std::size_t>(filled), '#').c_str(),
+                 std::string(static_cast<std::size_t>(kWidth - filled), '.').c_str(), static_cast<long long>(result.step),
+                 static_cast<long long>(total), result.epoch, result.loss, images_per_second);
+  }
+  void end() const {
+    if (is_terminal_) std::fputc('\n', stderr);
+  }
+
+ private:
+  bool is_terminal_ = isatty(STDERR_FILENO) != 0;
+};
+
+struct Measured {
+  std::int64_t images = 0;
+  double step_seconds = 0;
+  std::int64_t counted_steps = 0;     // from the second on
+  AllocationCounts allocations{};
+  std::int64_t resident_at_3 = 0;
+  std::int64_t resident_now = 0;
+};
+
+Plan plan_for(const TrainOptions& options, const DataSets& data) {
+  if (fs::exists(options.model.model)) return load_plan(options.model.model);
+  TrainingChoices choices = training_choices(options.model);
+  choices.train_samples = data.train.size();
+  choices.test_samples = data.test.size();
+  PlanRequest request = request_training(choices, registry());
+  request.budget = budget_bytes(options.model);
+  return make_plan(request, registry());
+}
+
+nlohmann::ordered_json step_line(const StepResult& result, double images_per_second) {
+  return {{"step", result.step},         {"epoch", result.epoch},       {"loss", result.loss},
+          {"accuracy", result.accuracy}, {"learning_rate", result.learning_rate}, {"images_per_second", images_per_second}};
+}
+
+nlohmann::ordered_json last_line(const Trainer& trainer, const Plan& plan, const Measured& measured, Bytes high_water,
+                                 const EvaluationResult& test) {
+  const double library = measured.counted_steps == 0 ? 0
+                                                     : static_cast<double>(measured.allocations.library) /
+                                                           static_cast<double>(measured.counted_steps);
+  return {{"steps", trainer.steps_done()},
+          {"images_per_second", measured.step_seconds > 0 ? static_cast<double>(measured.images) / measured.step_seconds : 0.0},
+          {"arena_bytes", plan.arena.value},
+          {"arena_high_water_bytes", high_water.value},
+          {"allocations_during_steps", measured.allocations.own},
+          {"library_allocations_per_step", library},
+          {"library_largest_allocation_bytes", measured.allocations.largest_library},
+          {"library_bytes", measured.allocations.library_live_bytes},
+          {"rss_growth_bytes", measured.resident_at_3 == 0 ? 0 : measured.resident_now - measured.resident_at_3},
+          {"test_loss", test.loss},
+          {"test_accuracy", test.accuracy},
+          {"test_samples", test.samples},
+          {"allocations_counted", allocation_probe_works()}};
+}
+
+void train_steps(Trainer& trainer, const TrainOptions& options, const std::string& checkpoint, Metrics& metrics,
+                 Measured& measured, Bytes& high_water, Runtime& runtime) {
+  const Progress progress;
+  std::int64_t here = 0;
+  while (!trainer.is_done() && interrupted == 0) {
+    if (here == 1) reset_allocation_counts();
+    const auto start = Clock::now();
+    const AllocationCounts before = allocation_counts();
+    const StepResult result = trainer.step();
+    const AllocationCounts after = allocation_counts();
+    const double seconds = seconds_since(start);
+    ++here;
+    high_water = std::max(high_water, runtime.last_high_water());
+    if (here > 1) {
+      measured.images += result.samples;
+      measured.step_seconds += seconds;
+      ++measured.counted_steps;
+      measured.allocations.own += after.own - before.own;
+      measured.allocations.library += after.library - before.library;
+      measured.allocations.largest_library = after.largest_library;
+    }
+    measured.allocations.library_live_bytes = after.library_live_bytes;
+    const double speed = static_cast<double>(result.samples) / seconds;
+    metrics.write(step_line(result, speed));
+    progress.show(result, trainer.total_steps(), speed);
+    if (here == 3) measured.resident_at_3 = resident_bytes();
+    measured.resident_now = resident_bytes();
+    if (!checkpoint.empty() && options.save_every > 0 && trainer.steps_done() % options.save_every == 0)
+      trainer.save(checkpoint);
+    if (trainer.steps_done() % trainer.steps_per_epoch() == 0 && !trainer.is_done()) {
+      const EvaluationResult test = trainer.evaluate();
+      metrics.write({{"epoch_end", trainer.steps_done() / trainer.steps_per_epoch()},
+                     {"test_loss", test.loss}, {"test_accuracy", test.accuracy}});
+    }
+  }
+  progress.end();
+}
+
+void start_weights(Trainer& trainer, const TrainOptions& options, const std::string& checkpoint) {
+  if (options.resume && !checkpoint.empty() && fs::exists(checkpoint)) return trainer.load(checkpoint);
+  if (!options.initial.empty()) return trainer.load_initial(options.initial);
+  trainer.initialize();
+}
+
+LearningRateSchedule schedule_of(const TrainOptions& options) {
+  LearningRateSchedule schedule;
+  schedule.base = options.learning_rate;
+  schedule.kind = parse_schedule(options.schedule);
+  return schedule;
+}
+
+// The first training step's requests, as `replay` compares them.
+void record_trace(Runtime& runtime, std::ofstream& out, const std::string& path) {
+  out.open(path);
+  if (!out) throw EnvironmentError("cannot write '" + path + "'");
+  out << kTraceHeader << '\n';
+  runtime.set_event_listener([&](const RuntimeEvent& event) { write_trace_event(out, kTrainProgram, event); });
+}
+
+int run_train(const TrainOptions& options) {
+  const DataSets data = load_data(options.data);
+  const Plan plan = plan_for(options, data);
+  if (!fits(plan)) {
+    std::cout << plan_table(plan_report(plan, registry()));
+    return kHonestNo;
+  }
+  if (!options.out.empty()) fs::create_directories(options.out);
+  const auto in_run = [&](const char* file) { return options.out.empty() ? std::string() : options.out + "/" + file; };
+  const std::string checkpoint = in_run("checkpoint.safetensors");
+  if (!options.out.empty()) write_file(in_run("plan.json"), write_plan(plan));
+
+  HostMemory memory;
+  Runtime runtime(plan, registry(), memory, {.poison = options.poison, .canaries = options.canaries});
+  runtime.arena().touch_all_pages();
+  Trainer trainer(runtime, data.train, data.test,
+                  {.epochs = options.epochs,
+                   .steps = options.steps,
+                   .seed = options.seed,
+                   .learning_rate = schedule_of(options),
+                   .augment = !options.no_augment});
+  start_weights(trainer, options, checkpoint);
+  Metrics metrics(in_run("metrics.jsonl"), options.resume && trainer.steps_done() > 0);
+  signal(SIGINT, on_signal);
+  signal(SIGTERM, on_signal);
+  std::ofstream trace;
+  if (!options.trace.empty() && !trainer.is_done()) {
+    record_trace(runtime, trace, options.trace);
+    metrics.write(step_line(trainer.step(), 0));
+    runtime.set_event_listener(nullptr);
+    trace.close();
+  }
+  Measured measured;
+  Bytes high_water;
+  train_steps(trainer, options, checkpoint, metrics, measured, high_water, runtime);
+  if (!checkpoint.empty()) trainer.save(checkpoint);
+  if (interrupted != 0) {
+    std::cerr << "interrupted after step " << trainer.steps_done()
+              << (checkpoint.empty() ? "" : "; saved, go on with --resume") << '\n';
+    return kInterrupted;
+  }
+  const EvaluationResult test = trainer.evaluate();
+  const auto last = last_line(trainer, plan, measured, high_water, test);
+  metrics.write(last);
+  std::cout << last.dump(options.json ? 2 : -1) << '\n';
+  return kDone;
+}
+
+}  // namespace
+
+Command add_train_command(CLI::App& app) {
+  auto options = std::make_shared<TrainOptions>();
+  CLI::App* train = app.add_subcommand("train", "train in exactly the bytes that were planned");
+  train->footer("example: thimble train wrn-28-2 --batch 100 --data synthetic --steps 20 --out run");
+  train->add_option("model", options->model.model, "a plan file, wrn-28-2, or wrn with --depth and --width")->required();
+  add_model_options(*train, options->model);
+  train->add_option("--data", options->data, "a folder with CIFAR-10's binary files, or `synthetic`")->capture_default_str();
+  train->add_option("--epochs", options->epochs)->capture_default_str()->check(CLI::Range(1, 1000000));
+  train->add_option("--steps", options->steps, "length of the run; overrides --epochs")->check(CLI::NonNegativeNumber);
+  train->add_option("--seed", options->seed)->capture_default_str();
+  train->add_option("--lr", options->learning_rate, "base learning rate")->capture_default_str()->check(CLI::Range(0.0, 1e6));
+  train->add_option("--schedule", options->schedule, "step: x0.2 at 30, 60 and 80 %; cosine; constant")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"step", "cosine", "constant"}));
+  train->add_option("--save-every", options->save_every, "steps between checkpoints")->check(CLI::NonNegativeNumber);
+  train->add_option("--init", options->initial, "weights to start from (safetensors)");
+  train->add_option("--out", options->out, "folder for plan.json, metrics.jsonl, checkpoint.safetensors");
+  train->add_option("--trace", options->trace, "record the first step's requests for `replay`");
+  train->add_flag("--resume", options->resume, "go on from the checkpoint in --out, where there is one");
+  train->add_flag("--poison", options->poison, "freed bytes become NaN");
+  train->add_flag("--canaries", options->canaries, "watch the free bytes beside every span");
+  train->add_flag("--no-augment", options->no_augment, "no crop, no flip");
+  train->add_flag("--json", options->json, "pretty-print the last line");
+  return [options] { return run_train(*options); };
+}
+
+}  // namespace thimble
