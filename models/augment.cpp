@@ -1,76 +1,123 @@
 #include "thimble/augment.h"
 
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <string>
+
+#include "thimble/error.h"
+#include "thimble/initialize.h"
 #include "thimble/philox.h"
 
 namespace thimble {
 namespace {
 
-constexpr int kSide = 32, kPad = 4;
-// Of CIFAR-10's training set, in pixel values (Zagoruyko and Komodakis).
-constexpr float kMean[3] = {125.3f, 123.0f, 113.9f};
-constexpr float kDeviation[3] = {63.0f, 62.1f, 66.7f};
-constexpr std::uint32_t kOrderStream = 1, kAugmentStream = 2;
+constexpr std::array<double, kPictureChannels> kMean{125.3, 123.0, 113.9};
+constexpr std::array<double, kPictureChannels> kDeviation{63.0, 62.1, 66.7};
 
-struct Crop {
-  int row = kPad, column = kPad;
-  bool flip = false;
-};
+using NormalizedValues = std::array<std::array<float, 256>, kPictureChannels>;
 
-// Reflection without repeating the edge: -1 is 1, 32 is 30.
-int reflected(int i) { return i < 0 ? -i : i >= kSide ? 2 * (kSide - 1) - i : i; }
+constexpr NormalizedValues kNormalized = [] {
+  NormalizedValues table{};
+  for (std::size_t c = 0; c < table.size(); ++c)
+    for (std::size_t v = 0; v < 256; ++v)
+      table[c][v] = static_cast<float>((static_cast<double>(v) - kMean[c]) / kDeviation[c]);
+  return table;
+}();
 
-void write_picture(const std::uint8_t* pixels, Crop crop, float* image) {
-  for (int r = 0; r < kSide; ++r)
-    for (int c = 0; c < kSide; ++c) {
-      const int row = reflected(r + crop.row - kPad);
-      const int column = reflected((crop.flip ? kSide - 1 - c : c) + crop.column - kPad);
-      for (int p = 0; p < 3; ++p)
-        *image++ = (static_cast<float>(pixels[p * kSide * kSide + row * kSide + column]) - kMean[p]) / kDeviation[p];
-    }
+constexpr PhiloxBlock random_block(std::uint64_t seed, std::uint64_t purpose, std::uint64_t epoch, std::uint64_t value) {
+  return philox({static_cast<std::uint32_t>(value), static_cast<std::uint32_t>(value >> 32),
+                 static_cast<std::uint32_t>(epoch), static_cast<std::uint32_t>(epoch >> 32)},
+                seed ^ purpose);
+}
+
+// -1 is 1 and 32 is 30: the border itself is not repeated.
+constexpr std::int64_t reflect(std::int64_t i) {
+  if (i < 0) return -i;
+  return i < kPictureSide ? i : 2 * (kPictureSide - 1) - i;
+}
+
+// One pass of a balanced Feistel network over 2 * half_bits bits: a permutation whatever its rounds compute.
+std::uint64_t feistel(std::uint64_t value, unsigned half_bits, std::uint64_t seed, std::uint64_t epoch) {
+  constexpr int kRounds = 6;
+  const std::uint64_t mask = (std::uint64_t{1} << half_bits) - 1;
+  std::uint64_t left = value >> half_bits, right = value & mask;
+  for (std::uint64_t round = 0; round < kRounds; ++round) {
+    const PhiloxBlock random = random_block(seed, stable_hash("shuffle") + round, epoch, right);
+    const std::uint64_t next = left ^ (random[0] & mask);
+    left = right;
+    right = next;
+  }
+  return left << half_bits | right;
+}
+
+void check_batch(const Dataset& dataset, std::int64_t begin, std::size_t images, std::size_t labels) {
+  const auto count = static_cast<std::int64_t>(labels);
+  if (images != labels * kPictureBytes)
+    throw InvalidArgument("batch: room for " + std::to_string(images) + " values, " + std::to_string(count) +
+                          " labels need " + std::to_string(count * kPictureBytes));
+  if (begin < 0 || begin > dataset.size() - count)
+    throw InvalidArgument("batch: samples " + std::to_string(begin) + ".." + std::to_string(begin + count) +
+                          " of data set '" + dataset.name + "', which has " + std::to_string(dataset.size()));
 }
 
 }  // namespace
 
 std::int64_t shuffled_index(std::uint64_t seed, std::int64_t epoch, std::int64_t position, std::int64_t size) {
-  int half_bits = 1;
-  while ((std::int64_t{1} << 2 * half_bits) < size) ++half_bits;
-  const std::uint32_t mask = (std::uint32_t{1} << half_bits) - 1;
+  if (position < 0 || position >= size)
+    throw InvalidArgument("shuffle: position " + std::to_string(position) + " of " + std::to_string(size));
+  constexpr unsigned kLeastHalf = 4;  // smaller networks mix badly
+  const auto bits = static_cast<unsigned>(std::bit_width(static_cast<std::uint64_t>(size)));
+  const unsigned half_bits = std::max(kLeastHalf, (bits + 1) / 2);
   auto value = static_cast<std::uint64_t>(position);
-  do {
-    auto left = static_cast<std::uint32_t>(value >> half_bits), right = static_cast<std::uint32_t>(value) & mask;
-    for (std::uint32_t round = 0; round < 4; ++round) {
-      const std::uint32_t mixed =
-          philox({right, round, static_cast<std::uint32_t>(epoch), kOrderStream}, seed)[0] & mask;
-      const std::uint32_t next = left ^ mixed;
-      left = right;
-      right = next;
-    }
-    value = std::uint64_t{left} << half_bits | right;
-  } while (value >= static_cast<std::uint64_t>(size));
+  do value = feistel(value, half_bits, seed, static_cast<std::uint64_t>(epoch));
+  while (value >= static_cast<std::uint64_t>(size));
   return static_cast<std::int64_t>(value);
 }
 
-void fill_training_batch(const Dataset& data, std::uint64_t seed, std::int64_t epoch, std::int64_t first, bool augment,
-                         std::span<float> images, std::span<std::int32_t> labels) {
-  for (std::size_t i = 0; i < labels.size(); ++i) {
-    const std::int64_t index = shuffled_index(seed, epoch, first + static_cast<std::int64_t>(i), data.size());
-    const PhiloxBlock random =
-        philox({static_cast<std::uint32_t>(index), 0, static_cast<std::uint32_t>(epoch), kAugmentStream}, seed);
-    Crop crop;
-    if (augment)
-      crop = {static_cast<int>(random[0] % (2 * kPad + 1)), static_cast<int>(random[1] % (2 * kPad + 1)),
-              (random[2] & 1u) != 0};
-    labels[i] = data.label(index);
-    write_picture(data.pixels(index), crop, images.data() + i * Dataset::kPixels);
+Crop random_crop(std::uint64_t seed, std::int64_t epoch, std::int64_t index) {
+  const PhiloxBlock random = random_block(seed, stable_hash("crop"), static_cast<std::uint64_t>(epoch),
+                                          static_cast<std::uint64_t>(index));
+  constexpr std::uint64_t kPlaces = 2 * kCropPadding + 1;
+  return {.row = static_cast<int>(random[0] * kPlaces >> 32),
+          .column = static_cast<int>(random[1] * kPlaces >> 32),
+          .flip = (random[2] & 1u) != 0};
+}
+
+void write_picture(std::span<const std::uint8_t> picture, const Crop& crop, std::span<float> out) {
+  if (picture.size() != kPictureBytes || out.size() != kPictureBytes)
+    throw InvalidArgument("write_picture: spans of " + std::to_string(picture.size()) + " and " +
+                          std::to_string(out.size()) + " values; both have 3072");
+  std::array<std::int64_t, kPictureSide> column_of{};
+  for (std::int64_t x = 0; x < kPictureSide; ++x)
+    column_of[static_cast<std::size_t>(x)] = reflect((crop.flip ? kPictureSide - 1 - x : x) + crop.column - kCropPadding);
+  float* to = out.data();
+  for (std::int64_t y = 0; y < kPictureSide; ++y) {
+    const std::uint8_t* row = picture.data() + reflect(y + crop.row - kCropPadding) * kPictureSide;
+    for (std::int64_t column : column_of)
+      for (std::int64_t c = 0; c < kPictureChannels; ++c)
+        *to++ = kNormalized[static_cast<std::size_t>(c)][row[c * kPictureSide * kPictureSide + column]];
   }
 }
 
-void fill_evaluation_batch(const Dataset& data, std::int64_t first, std::span<float> images,
-                           std::span<std::int32_t> labels) {
+void fill_training_batch(const Dataset& dataset, std::uint64_t seed, std::int64_t epoch, std::int64_t begin,
+                         bool augment, std::span<float> images, std::span<std::int32_t> labels) {
+  check_batch(dataset, begin, images.size(), labels.size());
   for (std::size_t i = 0; i < labels.size(); ++i) {
-    const std::int64_t index = first + static_cast<std::int64_t>(i);
-    labels[i] = data.label(index);
-    write_picture(data.pixels(index), Crop{}, images.data() + i * Dataset::kPixels);
+    const std::int64_t index = shuffled_index(seed, epoch, begin + static_cast<std::int64_t>(i), dataset.size());
+    const Crop crop = augment ? random_crop(seed, epoch, index) : Crop{};
+    write_picture(dataset.picture(index), crop, images.subspan(i * kPictureBytes, kPictureBytes));
+    labels[i] = dataset.labels[static_cast<std::size_t>(index)];
+  }
+}
+
+void fill_evaluation_batch(const Dataset& dataset, std::int64_t begin, std::span<float> images,
+                           std::span<std::int32_t> labels) {
+  check_batch(dataset, begin, images.size(), labels.size());
+  for (std::size_t i = 0; i < labels.size(); ++i) {
+    const std::int64_t index = begin + static_cast<std::int64_t>(i);
+    write_picture(dataset.picture(index), Crop{}, images.subspan(i * kPictureBytes, kPictureBytes));
+    labels[i] = dataset.labels[static_cast<std::size_t>(index)];
   }
 }
 

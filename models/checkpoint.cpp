@@ -1,8 +1,9 @@
 #include "thimble/checkpoint.h"
 
-#include <algorithm>
 #include <charconv>
-#include <cstring>
+#include <limits>
+#include <map>
+#include <set>
 
 #include "thimble/error.h"
 #include "thimble/safetensors.h"
@@ -10,45 +11,123 @@
 namespace thimble {
 namespace {
 
-constexpr const char* kFormat = "thimble-checkpoint-1";
+constexpr const char* kFormat = "thimble-checkpoint";
+constexpr const char* kVersion = "1";
 
-const std::string& text_of(const SafetensorsFile& file, const std::string& key, const std::string& path) {
-  const auto found = file.metadata.find(key);
-  if (found == file.metadata.end()) throw BadInput(path + ": __metadata__ has no '" + key + "'; it is no checkpoint to go on from");
-  return found->second;
+std::size_t byte_count(const CheckpointTensor& tensor) { return static_cast<std::size_t>(bytes_of(tensor.type).value); }
+
+std::string shape_text(const std::string& dtype, const std::vector<std::int64_t>& shape) {
+  std::string text = dtype + "[";
+  for (std::size_t i = 0; i < shape.size(); ++i) text += (i == 0 ? "" : ",") + std::to_string(shape[i]);
+  return text + "]";
 }
 
-template <class T>
-T number_of(const SafetensorsFile& file, const std::string& key, const std::string& path) {
-  const std::string& text = text_of(file, key, path);
-  T value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size() || value < T{})
-    throw BadInput(path + ": __metadata__ '" + key + "' is '" + text + "', no number from 0 to 2^63");
-  return value;
+// At most a few names, and how many more there are.
+std::string listed(const std::vector<std::string>& names) {
+  constexpr std::size_t kShown = 5;
+  std::string text;
+  for (std::size_t i = 0; i < names.size() && i < kShown; ++i) text += (i == 0 ? "'" : ", '") + names[i] + "'";
+  if (names.size() > kShown) text += " and " + std::to_string(names.size() - kShown) + " more";
+  return text;
 }
 
-const NamedBytes* matching(const SafetensorsFile& file, const CheckpointTensor& tensor, const std::string& path) {
-  const NamedBytes* found = file.find(tensor.name);
-  if (found != nullptr && found->type != tensor.type)
-    throw BadInput(path + ": tensor '" + tensor.name + "' has another shape or element type than the model's");
-  return found;
+// What the file has for each tensor; null where nothing.
+using Matches = std::vector<const SafetensorsEntry*>;
+
+struct Matched {
+  Matches entries;
+  std::vector<std::string> missing_model, missing_optimizer, unused;
+};
+
+Matched match(const SafetensorsHeader& header, const std::vector<CheckpointTensor>& tensors, const std::string& path) {
+  std::map<std::string_view, const SafetensorsEntry*> by_name;
+  for (const SafetensorsEntry& entry : header.tensors) by_name[entry.name] = &entry;
+  Matched matched;
+  for (const CheckpointTensor& tensor : tensors) {
+    const auto found = by_name.find(tensor.name);
+    matched.entries.push_back(found == by_name.end() ? nullptr : found->second);
+    if (found == by_name.end()) {
+      (tensor.role == Role::optimizer ? matched.missing_optimizer : matched.missing_model).push_back(tensor.name);
+      continue;
+    }
+    const SafetensorsEntry& entry = *found->second;
+    if (entry.dtype != safetensors_dtype(tensor.type.dtype) || entry.shape != tensor.type.shape)
+      throw BadInput(path + ": tensor '" + tensor.name + "' is " + shape_text(entry.dtype, entry.shape) +
+                     ", the model needs " + shape_text(safetensors_dtype(tensor.type.dtype), tensor.type.shape));
+    by_name.erase(found);
+  }
+  for (const auto& [name, entry] : by_name) matched.unused.emplace_back(name);
+  return matched;
 }
 
-void copy(const NamedBytes& from, const CheckpointTensor& to) { std::memcpy(to.data, from.bytes.data(), from.bytes.size()); }
+void read_all(const SafetensorsReader& file, const Matches& entries, const std::vector<CheckpointTensor>& tensors) {
+  for (std::size_t i = 0; i < tensors.size(); ++i)
+    if (entries[i] != nullptr) file.read(*entries[i], {tensors[i].data, byte_count(tensors[i])});
+}
+
+class RecordReader {
+ public:
+  RecordReader(const std::map<std::string, std::string>& metadata, const std::string& path)
+      : metadata_(metadata), path_(path) {}
+
+  const std::string& text(const char* key) const {
+    const auto found = metadata_.find(key);
+    if (found == metadata_.end())
+      throw BadInput(path_ + ": __metadata__ has no '" + key + "', so it is no checkpoint to go on from; start from its weights with --init");
+    return found->second;
+  }
+
+  template <class T>
+  T number(const char* key, T least, T most) const {
+    const std::string& digits = text(key);
+    T value{};
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+    if (error != std::errc{} || end != digits.data() + digits.size() || value < least || value > most)
+      throw BadInput(path_ + ": __metadata__ '" + key + "' is '" + digits + "', not a whole number from " +
+                     std::to_string(least) + " to " + std::to_string(most));
+    return value;
+  }
+
+  void expect(const char* key, const char* value) const {
+    if (text(key) != value)
+      throw BadInput(path_ + ": __metadata__ '" + key + "' is '" + text(key) + "', this version reads '" + value + "'");
+  }
+
+ private:
+  const std::map<std::string, std::string>& metadata_;
+  const std::string& path_;
+};
+
+CheckpointRecord read_record(const std::map<std::string, std::string>& metadata, const std::string& path) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 62;
+  const RecordReader reader(metadata, path);
+  reader.expect("format", kFormat);
+  reader.expect("version", kVersion);
+  CheckpointRecord record;
+  record.graph_hash = reader.text("graph_hash");
+  record.arithmetic_hash = reader.text("arithmetic_hash");
+  record.data_name = reader.text("data_name");
+  record.seed = reader.number<std::uint64_t>("seed", 0, std::numeric_limits<std::uint64_t>::max());
+  record.total_steps = reader.number<std::int64_t>("total_steps", 0, kMost);
+  record.step = reader.number<std::int64_t>("step", 0, record.total_steps);
+  record.batch = reader.number<std::int64_t>("batch", 1, kMost);
+  return record;
+}
 
 }  // namespace
 
 void save_checkpoint(const std::string& path, const std::vector<CheckpointTensor>& tensors,
                      const CheckpointRecord& record) {
   std::vector<NamedBytes> views;
+  views.reserve(tensors.size());
   for (const CheckpointTensor& tensor : tensors)
-    views.push_back({tensor.name, tensor.type, {tensor.data, static_cast<std::size_t>(bytes_of(tensor.type).value)}});
+    views.push_back({tensor.name, tensor.type, {tensor.data, byte_count(tensor)}});
   write_safetensors(path, views,
                     {{"format", kFormat},
+                     {"version", kVersion},
                      {"graph_hash", record.graph_hash},
                      {"arithmetic_hash", record.arithmetic_hash},
-                     {"data", record.data_name},
+                     {"data_name", record.data_name},
                      {"seed", std::to_string(record.seed)},
                      {"step", std::to_string(record.step)},
                      {"total_steps", std::to_string(record.total_steps)},
@@ -56,39 +135,24 @@ void save_checkpoint(const std::string& path, const std::vector<CheckpointTensor
 }
 
 CheckpointRecord load_checkpoint(const std::string& path, const std::vector<CheckpointTensor>& tensors) {
-  const SafetensorsFile file = read_safetensors(path);
-  if (const std::string& format = text_of(file, "format", path); format != kFormat)
-    throw BadInput(path + ": format is '" + format + "', this build reads '" + kFormat + "'");
-  CheckpointRecord record{.graph_hash = text_of(file, "graph_hash", path),
-                          .arithmetic_hash = text_of(file, "arithmetic_hash", path),
-                          .data_name = text_of(file, "data", path),
-                          .seed = number_of<std::uint64_t>(file, "seed", path),
-                          .step = number_of<std::int64_t>(file, "step", path),
-                          .total_steps = number_of<std::int64_t>(file, "total_steps", path),
-                          .batch = number_of<std::int64_t>(file, "batch", path)};
-  std::vector<const NamedBytes*> sources;
-  for (const CheckpointTensor& tensor : tensors) {
-    sources.push_back(matching(file, tensor, path));
-    if (sources.back() == nullptr) throw BadInput(path + ": tensor '" + tensor.name + "' is missing");
-  }
-  for (const NamedBytes& tensor : file.tensors)
-    if (std::none_of(tensors.begin(), tensors.end(), [&](const CheckpointTensor& t) { return t.name == tensor.name; }))
-      throw BadInput(path + ": tensor '" + tensor.name + "' is not one of the model's");
-  for (std::size_t i = 0; i < tensors.size(); ++i) copy(*sources[i], tensors[i]);
+  const SafetensorsReader file(path);
+  const CheckpointRecord record = read_record(file.header().metadata, path);
+  Matched matched = match(file.header(), tensors, path);
+  std::vector<std::string> missing = std::move(matched.missing_model);
+  missing.insert(missing.end(), matched.missing_optimizer.begin(), matched.missing_optimizer.end());
+  if (!missing.empty()) throw BadInput(path + ": lacks tensors that the run needs: " + listed(missing));
+  if (!matched.unused.empty()) throw BadInput(path + ": has tensors that the run does not know: " + listed(matched.unused));
+  read_all(file, matched.entries, tensors);
   return record;
 }
 
-std::vector<std::string> load_weights(const std::string& path, const std::vector<CheckpointTensor>& tensors) {
-  const SafetensorsFile file = read_safetensors(path);
-  std::vector<std::string> missing;
-  for (const CheckpointTensor& tensor : tensors) {
-    if (matching(file, tensor, path) != nullptr) continue;
-    if (tensor.role == Role::weight) throw BadInput(path + ": weight '" + tensor.name + "' is missing");
-    missing.push_back(tensor.name);
-  }
-  for (const CheckpointTensor& tensor : tensors)
-    if (const NamedBytes* found = file.find(tensor.name)) copy(*found, tensor);
-  return missing;
+InitialWeights load_weights(const std::string& path, const std::vector<CheckpointTensor>& tensors) {
+  const SafetensorsReader file(path);
+  Matched matched = match(file.header(), tensors, path);
+  if (!matched.missing_model.empty())
+    throw BadInput(path + ": lacks weights or statistics of the model: " + listed(matched.missing_model));
+  read_all(file, matched.entries, tensors);
+  return {std::move(matched.missing_optimizer), std::move(matched.unused)};
 }
 
 }  // namespace thimble

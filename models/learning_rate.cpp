@@ -1,36 +1,43 @@
 #include "thimble/learning_rate.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <string>
 
 #include "thimble/error.h"
 
 namespace thimble {
 namespace {
 
-constexpr double kDecay = 0.2, kMilestones[] = {0.3, 0.6, 0.8}, kWarmUp = 0.05;
+constexpr double kRise = 0.25;  // of a one-cycle run
+
+double half_cosine(double part) { return 0.5 * (1 + std::cos(std::numbers::pi * part)); }
 
 }  // namespace
 
-float LearningRateSchedule::at(std::int64_t step, std::int64_t total_steps) const {
-  const double done = static_cast<double>(step) / static_cast<double>(total_steps);
-  double rate = base;
-  if (kind == Kind::step)
-    for (double milestone : kMilestones)
-      if (done >= milestone) rate *= kDecay;
-  if (kind == Kind::cosine) {
-    const double progress = (done - kWarmUp) / (1 - kWarmUp);
-    rate *= done < kWarmUp ? (done + 1.0 / static_cast<double>(total_steps)) / kWarmUp
-                           : 0.5 * (1 + std::cos(std::numbers::pi * progress));
-  }
-  return static_cast<float>(rate);
+ScheduleKind parse_schedule(std::string_view text) {
+  if (text == "step") return ScheduleKind::step;
+  if (text == "cosine") return ScheduleKind::cosine;
+  if (text == "one_cycle") return ScheduleKind::one_cycle;
+  if (text == "constant") return ScheduleKind::constant;
+  throw InvalidArgument("schedule '" + std::string(text) + "' is unknown; there are step, cosine, one_cycle, constant");
 }
 
-LearningRateSchedule::Kind parse_schedule(const std::string& name) {
-  if (name == "step") return LearningRateSchedule::Kind::step;
-  if (name == "cosine") return LearningRateSchedule::Kind::cosine;
-  if (name == "constant") return LearningRateSchedule::Kind::constant;
-  throw InvalidArgument("learning rate: there is no schedule '" + name + "'; there are step, cosine, constant");
+float LearningRateSchedule::at(std::int64_t step, std::int64_t total_steps) const {
+  const auto total = static_cast<double>(std::max<std::int64_t>(total_steps, 1));
+  const double part = static_cast<double>(step) / total;
+  double rate = base;
+  if (kind == ScheduleKind::step)
+    for (double milestone : milestones)
+      if (static_cast<double>(step) >= std::round(milestone * total)) rate *= factor;
+  if (kind == ScheduleKind::cosine) rate *= half_cosine(part);
+  if (kind == ScheduleKind::one_cycle) rate *= part >= kRise ? half_cosine((part - kRise) / (1 - kRise)) : 1.0;
+  // The first step of a rise already moves.
+  const double rise = kind == ScheduleKind::one_cycle ? kRise : warmup;
+  const double rising_steps = rise * total;
+  if (static_cast<double>(step + 1) < rising_steps) rate *= static_cast<double>(step + 1) / rising_steps;
+  return static_cast<float>(rate);
 }
 
 }  // namespace thimble

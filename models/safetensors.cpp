@@ -1,193 +1,194 @@
 #include "thimble/safetensors.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
+#include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <fstream>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <sstream>
 
 #include "thimble/error.h"
 
 namespace thimble {
 namespace {
 
-using Json = nlohmann::ordered_json;
+static_assert(std::endian::native == std::endian::little, "the format is little-endian");
 
-constexpr std::uint64_t kLargestHeader = 100'000'000;
-constexpr std::size_t kPrefix = 8;
+std::string reason() { return std::strerror(errno); }
 
-const char* dtype_name(DType dtype) {
-  switch (dtype) {
-    case DType::f32: return "F32";
-    case DType::i32: return "I32";
-    default: return "U8";
+// Bytes read, fewer only where the file ends. Throws EnvironmentError.
+std::size_t read_at(int file, std::byte* to, std::size_t size, std::int64_t offset, const std::string& path) {
+  std::size_t done = 0;
+  while (done < size) {
+    const ssize_t got = ::pread(file, to + done, size - done, offset + static_cast<std::int64_t>(done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw EnvironmentError("cannot read '" + path + "': " + reason());
+    if (got == 0) break;
+    done += static_cast<std::size_t>(got);
   }
+  return done;
 }
 
-DType parse_safetensors_dtype(const std::string& text, const std::string& where) {
-  if (text == "F32") return DType::f32;
-  if (text == "I32") return DType::i32;
-  if (text == "U8") return DType::u8;
-  throw BadInput(where + ": element type '" + text + "' is not one of F32, I32, U8");
-}
-
-Json parse_header(const std::string& text, std::uint64_t size, const std::string& name) {
-  std::vector<std::set<std::string>> keys;
-  const auto refuse_duplicates = [&](int depth, Json::parse_event_t event, Json& parsed) {
-    if (depth > 4) throw BadInput(name + ": header nested deeper than 4");
-    if (event == Json::parse_event_t::object_start) keys.emplace_back();
-    if (event == Json::parse_event_t::object_end) keys.pop_back();
-    if (event == Json::parse_event_t::key && !keys.back().insert(parsed.get<std::string>()).second)
-      throw BadInput(name + ": header has the key '" + parsed.get<std::string>() + "' twice");
-    return true;
-  };
-  try {
-    const char* begin = text.data() + kPrefix;
-    if (*begin != '{') throw BadInput(name + ": header does not begin with '{'");
-    return Json::parse(begin, begin + size, refuse_duplicates);
-  } catch (const nlohmann::json::exception&) {
-    throw BadInput(name + ": header of " + std::to_string(size) + " bytes is no JSON");
-  }
-}
-
-std::int64_t natural(const Json& json, const std::string& where) {
-  if (!json.is_number_unsigned() || json.get<std::uint64_t>() > std::uint64_t{1} << 46)
-    throw BadInput(where + ": " + json.dump() + " is no integer from 0 to 2^46");
-  return json.get<std::int64_t>();
-}
-
-NamedBytes parse_entry(const std::string& tensor, const Json& json, std::span<const std::byte> data, const std::string& name) {
-  const std::string where = name + ": tensor '" + tensor + "'";
-  const bool complete = json.is_object() && json.contains("dtype") && json.contains("shape") && json.contains("data_offsets") &&
-                        json["dtype"].is_string() && json["shape"].is_array() && json["data_offsets"].is_array() &&
-                        json["data_offsets"].size() == 2;
-  if (!complete) throw BadInput(where + " does not state dtype, shape and two data_offsets");
-  TensorType type{parse_safetensors_dtype(json["dtype"], where), {}, false};
-  std::int64_t elements = 1;
-  for (const Json& extent : json["shape"]) {
-    type.shape.push_back(natural(extent, where + ", shape"));
-    if (type.shape.back() != 0 && elements > (std::int64_t{1} << 46) / type.shape.back())
-      throw BadInput(where + ": its shape has more than 2^46 elements");
-    elements *= type.shape.back();
-  }
-  const std::int64_t begin = natural(json["data_offsets"][0], where), end = natural(json["data_offsets"][1], where);
-  if (end < begin || end > static_cast<std::int64_t>(data.size()))
-    throw BadInput(where + ": bytes " + std::to_string(begin) + " to " + std::to_string(end) + " lie outside the data of " + std::to_string(data.size()));
-  const Bytes needed = bytes_of(type);
-  if (Bytes{end - begin} != needed)
-    throw BadInput(where + " has " + std::to_string(end - begin) + " bytes, its shape needs " + std::to_string(needed.value));
-  return {tensor, type, data.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin))};
-}
-
-// The tensors cover the data exactly.
-void check_cover(const std::vector<NamedBytes>& tensors, std::span<const std::byte> data, const std::string& name) {
-  std::vector<const NamedBytes*> order;
-  for (const NamedBytes& tensor : tensors) order.push_back(&tensor);
-  std::stable_sort(order.begin(), order.end(), [](const NamedBytes* a, const NamedBytes* b) {
-    return std::pair(a->bytes.data(), a->bytes.size()) < std::pair(b->bytes.data(), b->bytes.size());
-  });
-  const std::byte* at = data.data();
-  for (const NamedBytes* tensor : order) {
-    if (tensor->bytes.data() != at)
-      throw BadInput(name + ": " + (tensor->bytes.data() < at ? "overlap" : "hole") + " before tensor '" + tensor->name + "'");
-    at += tensor->bytes.size();
-  }
-  if (at != data.data() + data.size())
-    throw BadInput(name + ": " + std::to_string(data.data() + data.size() - at) + " bytes at the end belong to no tensor");
-}
-
-class TemporaryFile {
+// A file under a temporary name that gets its own name once it is complete, and disappears otherwise.
+class PendingFile {
  public:
-  explicit TemporaryFile(const std::string& path) : path_(path), temporary_(path + ".tmp." + std::to_string(getpid())) {
-    file_ = std::fopen(temporary_.c_str(), "wb");
-    if (file_ == nullptr) throw EnvironmentError("cannot write '" + temporary_ + "'; is the folder there?");
+  explicit PendingFile(const std::string& path) : path_(path), temporary_(path + ".tmp." + std::to_string(::getpid())) {
+    file_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (file_ < 0) fail();
   }
-  ~TemporaryFile() {
-    if (file_ == nullptr) return;
-    std::fclose(file_);
-    std::remove(temporary_.c_str());
+  ~PendingFile() {
+    if (file_ >= 0) ::close(file_);
+    if (!committed_) ::unlink(temporary_.c_str());
   }
-  void write(const void* data, std::size_t size) { good_ &= std::fwrite(data, 1, size, file_) == size; }
+  PendingFile(const PendingFile&) = delete;
+  PendingFile& operator=(const PendingFile&) = delete;
+
+  void write(const void* data, std::size_t size) {
+    const char* from = static_cast<const char*>(data);
+    while (size > 0) {
+      const ssize_t written = ::write(file_, from, size);
+      if (written < 0 && errno == EINTR) continue;
+      if (written < 0) fail();
+      from += written;
+      size -= static_cast<std::size_t>(written);
+    }
+  }
+
   void commit() {
-    good_ &= std::fflush(file_) == 0 && fsync(fileno(file_)) == 0;
-    good_ &= std::fclose(file_) == 0;
-    file_ = nullptr;
-    if (good_ && std::rename(temporary_.c_str(), path_.c_str()) == 0) return;
-    std::remove(temporary_.c_str());
-    throw EnvironmentError("cannot write '" + path_ + "'; is the disk full?");
+    if (::fsync(file_) != 0) fail();
+    const int closed = ::close(file_);
+    file_ = -1;
+    if (closed != 0 || std::rename(temporary_.c_str(), path_.c_str()) != 0) fail();
+    committed_ = true;
+    // The rename itself survives a power cut only once its folder is on disk; that is best effort.
+    const std::string folder = std::filesystem::path(path_).parent_path().string();
+    const int directory = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (directory < 0) return;
+    ::fsync(directory);
+    ::close(directory);
   }
 
  private:
+  [[noreturn]] void fail() { throw EnvironmentError("cannot write '" + path_ + "': " + reason()); }
+
   std::string path_, temporary_;
-  std::FILE* file_ = nullptr;
-  bool good_ = true;
+  int file_ = -1;
+  bool committed_ = false;
 };
+
+void check_tensor(const SafetensorsTensor& tensor) {
+  const auto refuse = [&](const std::string& what) {
+    throw InvalidArgument("safetensors: tensor '" + tensor.name + "' " + what);
+  };
+  if (tensor.name == "__metadata__") refuse("has the name of the metadata");
+  std::int64_t bytes = safetensors_element_bytes(tensor.dtype);
+  for (std::int64_t extent : tensor.shape)
+    if (extent < 0 || __builtin_mul_overflow(bytes, extent, &bytes)) refuse("has a shape out of range");
+  if (bytes != static_cast<std::int64_t>(tensor.bytes.size()))
+    refuse("has " + std::to_string(tensor.bytes.size()) + " bytes, its shape and type need " + std::to_string(bytes));
+}
+
+std::string header_text(const std::vector<SafetensorsTensor>& tensors, const std::map<std::string, std::string>& metadata) {
+  nlohmann::ordered_json header = nlohmann::ordered_json::object();
+  if (!metadata.empty()) header["__metadata__"] = metadata;
+  std::set<std::string> names;
+  std::int64_t begin = 0;
+  for (const SafetensorsTensor& tensor : tensors) {
+    check_tensor(tensor);
+    if (!names.insert(tensor.name).second)
+      throw InvalidArgument("safetensors: the name '" + tensor.name + "' comes twice");
+    const std::int64_t end = begin + static_cast<std::int64_t>(tensor.bytes.size());
+    header[tensor.name] = {{"dtype", tensor.dtype}, {"shape", tensor.shape}, {"data_offsets", {begin, end}}};
+    begin = end;
+  }
+  std::string text;
+  try {
+    text = header.dump();
+  } catch (const nlohmann::json::type_error& error) {
+    throw InvalidArgument(std::string("safetensors: a name or metadata is not UTF-8: ") + error.what());
+  }
+  text.resize((text.size() + 7) / 8 * 8, ' ');
+  if (static_cast<std::int64_t>(text.size()) > kSafetensorsHeaderLimit)
+    throw InvalidArgument("safetensors: the header would have " + std::to_string(text.size()) +
+                          " bytes, the limit is 100000000");
+  return text;
+}
 
 }  // namespace
 
-const NamedBytes* SafetensorsFile::find(std::string_view name) const {
-  for (const NamedBytes& tensor : tensors)
-    if (tensor.name == name) return &tensor;
-  return nullptr;
+SafetensorsReader::SafetensorsReader(const std::string& path) : path_(path) {
+  file_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file_ < 0) throw EnvironmentError("cannot read '" + path + "': " + reason());
+  try {
+    struct stat status {};
+    if (::fstat(file_, &status) != 0) throw EnvironmentError("cannot read '" + path + "': " + reason());
+    if (!S_ISREG(status.st_mode)) throw EnvironmentError("cannot read '" + path + "': it is no regular file");
+    std::string start(8, '\0');
+    const auto fill = [&](std::size_t from) {
+      start.resize(from + read_at(file_, reinterpret_cast<std::byte*>(start.data()) + from, start.size() - from,
+                                  static_cast<std::int64_t>(from), path));
+    };
+    fill(0);
+    std::uint64_t length = 0;
+    if (start.size() == 8) std::memcpy(&length, start.data(), 8);
+    // A length that lies is refused by the parser, from the eight bytes alone.
+    if (length <= kSafetensorsHeaderLimit && static_cast<std::int64_t>(length) <= status.st_size - 8) {
+      start.resize(8 + static_cast<std::size_t>(length));
+      fill(8);
+    }
+    header_ = parse_safetensors(start, status.st_size, path);
+  } catch (...) {
+    ::close(file_);
+    throw;
+  }
 }
 
-void write_safetensors(const std::string& path, const std::vector<NamedBytes>& tensors, const Metadata& metadata) {
-  Json header;
-  header["__metadata__"] = metadata;
-  std::size_t offset = 0;
-  for (const NamedBytes& tensor : tensors) {
-    header[tensor.name] = {{"dtype", dtype_name(tensor.type.dtype)},
-                           {"shape", tensor.type.shape},
-                           {"data_offsets", {offset, offset + tensor.bytes.size()}}};
-    offset += tensor.bytes.size();
-  }
-  std::string text = header.dump();
-  text.resize((text.size() + 7) / 8 * 8, ' ');
-  unsigned char length[kPrefix];
-  for (std::size_t i = 0; i < kPrefix; ++i) length[i] = static_cast<unsigned char>(std::uint64_t{text.size()} >> 8 * i);
-  TemporaryFile file(path);
-  file.write(length, kPrefix);
-  file.write(text.data(), text.size());
-  for (const NamedBytes& tensor : tensors) file.write(tensor.bytes.data(), tensor.bytes.size());
+SafetensorsReader::~SafetensorsReader() { ::close(file_); }
+
+void SafetensorsReader::read(const SafetensorsEntry& entry, std::span<std::byte> to) const {
+  const std::int64_t bytes = entry.end - entry.begin;
+  if (static_cast<std::int64_t>(to.size()) != bytes)
+    throw InvalidArgument(path_ + ": tensor '" + entry.name + "' has " + std::to_string(bytes) + " bytes, there is room for " +
+                          std::to_string(to.size()));
+  const std::size_t got = read_at(file_, to.data(), to.size(), header_.data_begin + entry.begin, path_);
+  if (got != to.size())
+    throw BadInput(path_ + ": ends inside tensor '" + entry.name + "'; it has become shorter while being read");
+}
+
+void write_safetensors(const std::string& path, const std::vector<SafetensorsTensor>& tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  const std::string header = header_text(tensors, metadata);
+  const auto length = static_cast<std::uint64_t>(header.size());
+  PendingFile file(path);
+  file.write(&length, sizeof length);
+  file.write(header.data(), header.size());
+  for (const SafetensorsTensor& tensor : tensors) file.write(tensor.bytes.data(), tensor.bytes.size());
   file.commit();
 }
 
-SafetensorsFile parse_safetensors(std::string text, const std::string& name) {
-  if (text.size() < kPrefix + 1) throw BadInput(name + ": has " + std::to_string(text.size()) + " bytes, a header needs more");
-  std::uint64_t size = 0;
-  for (std::size_t i = 0; i < kPrefix; ++i) size |= std::uint64_t{static_cast<unsigned char>(text[i])} << 8 * i;
-  if (size == 0 || size > kLargestHeader || size > text.size() - kPrefix)
-    throw BadInput(name + ": states a header of " + std::to_string(size) + " bytes, the file has " + std::to_string(text.size()) + ", the limit is 100000000");
-  const Json header = parse_header(text, size, name);
-  SafetensorsFile file;
-  file.storage = std::move(text);
-  const std::span<const std::byte> data = std::as_bytes(std::span(file.storage)).subspan(kPrefix + size);
-  for (const auto& [key, value] : header.items()) {
-    if (key != "__metadata__") {
-      file.tensors.push_back(parse_entry(key, value, data, name));
-      continue;
-    }
-    if (!value.is_object()) throw BadInput(name + ": __metadata__ is no object");
-    for (const auto& [entry, entry_text] : value.items()) {
-      if (!entry_text.is_string()) throw BadInput(name + ": __metadata__ '" + entry + "' is no string");
-      file.metadata[entry] = entry_text.get<std::string>();
-    }
+std::string safetensors_dtype(DType dtype) {
+  switch (dtype) {
+    case DType::f32: return "F32";
+    case DType::i32: return "I32";
+    case DType::u8: return "U8";
+    case DType::bit: break;
   }
-  check_cover(file.tensors, data, name);
-  return file;
+  throw InvalidArgument("safetensors: the format has no type '" + std::string(to_string(dtype)) + "'");
 }
 
-SafetensorsFile read_safetensors(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) throw EnvironmentError("cannot read '" + path + "': no such file, or no right to");
-  std::ostringstream text;
-  text << in.rdbuf();
-  return parse_safetensors(std::move(text).str(), path);
+void write_safetensors(const std::string& path, const std::vector<NamedBytes>& tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  std::vector<SafetensorsTensor> views;
+  views.reserve(tensors.size());
+  for (const NamedBytes& tensor : tensors)
+    views.push_back({tensor.name, safetensors_dtype(tensor.type.dtype), tensor.type.shape, tensor.bytes});
+  write_safetensors(path, views, metadata);
 }
 
 }  // namespace thimble

@@ -56,7 +56,7 @@ inline void expect_vector(const std::string& kind, const TensorType& type, std::
 }
 
 /// An attribute that defaults to zero.
-inline bool flag(const Attributes& attributes, const std::string& name) {
+inline bool flag(const Attributes& attributes, std::string_view name) {
   return attributes.count(name) != 0 && int_attribute(attributes, name) != 0;
 }
 

@@ -14,11 +14,11 @@ namespace {
 constexpr std::array<std::string_view, 3> kPhaseNames{"forward", "backward", "update"};
 
 template <class T>
-const T& attribute(const Attributes& attributes, const std::string& name) {
+const T& attribute(const Attributes& attributes, std::string_view name) {
   auto found = attributes.find(name);
-  if (found == attributes.end()) throw InvalidArgument("op: attribute '" + name + "' is missing");
+  if (found == attributes.end()) throw InvalidArgument("op: attribute '" + std::string(name) + "' is missing");
   if (const T* value = std::get_if<T>(&found->second)) return *value;
-  throw InvalidArgument("op: attribute '" + name + "' has another type than the op expects");
+  throw InvalidArgument("op: attribute '" + std::string(name) + "' has another type than the op expects");
 }
 
 using Dependences = boost::adjacency_list<boost::vecS, boost::vecS, boost::bidirectionalS>;
@@ -48,11 +48,11 @@ Phase parse_phase(std::string_view text) {
   throw BadInput("phase '" + std::string(text) + "' is unknown");
 }
 
-std::int64_t int_attribute(const Attributes& attributes, const std::string& name) {
+std::int64_t int_attribute(const Attributes& attributes, std::string_view name) {
   return attribute<std::int64_t>(attributes, name);
 }
 
-double real_attribute(const Attributes& attributes, const std::string& name) {
+double real_attribute(const Attributes& attributes, std::string_view name) {
   return attribute<double>(attributes, name);
 }
 

@@ -128,6 +128,17 @@ struct Runtime::Impl final : ProgramView {
     arena.release(s.offset);
   }
 
+  // After a failure: the next run finds the arena as if this one had not been.
+  void release_all(const Program& program) noexcept {
+    for (const Storage& s : program.schedule.storages) {
+      if (s.persistent || !arena.is_granted(s.offset, s.size)) continue;
+      try {
+        arena.release(s.offset);
+      } catch (const Error&) {  // a canary: the failure at hand is the one to report
+      }
+    }
+  }
+
   void run_nodes(const std::vector<ScheduleNode>& nodes, HalfOpen samples, bool first, std::int32_t low,
                  std::int32_t high) {
     for (const ScheduleNode& node : nodes) {
@@ -242,11 +253,16 @@ void Runtime::run(std::string_view name, const StepScalars& scalars, const ViewF
   self.scalars = &scalars;
   self.arena.reset_high_water();
   const Program& program = *found->program;
-  for (StorageId id : found->filled) self.grant(id);
-  if (fill) fill(self);
-  self.run_nodes(program.schedule.order, {0, program.graph.batch}, true, -1, -1);
-  if (read) read(self);
-  for (StorageId id : found->read) self.release(id);
+  try {
+    for (StorageId id : found->filled) self.grant(id);
+    if (fill) fill(self);
+    self.run_nodes(program.schedule.order, {0, program.graph.batch}, true, -1, -1);
+    if (read) read(self);
+    for (StorageId id : found->read) self.release(id);
+  } catch (...) {
+    self.release_all(program);
+    throw;
+  }
   self.high_water = self.arena.high_water();
   if (self.high_water != program.planned)
     throw Error("runtime: program '" + program.name + "' was planned at " + to_string(program.planned) +

@@ -1,9 +1,7 @@
-// Filling a step's inputs: order of the epoch, crop, flip, normalisation. Nothing is allocated.
+// Batches of normalised floats from a data set. What a sample looks like depends on (seed, epoch, its index in the data
+// set) only: not on the batch, the microbatch or the thread. Nothing is allocated.
 //
-//   fill_training_batch(data.train, seed, epoch, first, true, images, labels);
-//
-// What a sample becomes depends on (seed, epoch, its index in the data set) only, its place in the epoch on
-// (seed, epoch, position): resuming at any position needs no state.
+//   fill_training_batch(data.train, seed, epoch, /*begin=*/step * batch, /*augment=*/true, images, labels);
 #pragma once
 
 #include <cstdint>
@@ -13,17 +11,33 @@
 
 namespace thimble {
 
-/// A permutation of [0, size) for every (seed, epoch), in constant memory: a Feistel network over the next power of
-/// four, walked until it is back in range.
+/// Where position `position` of an epoch's order lies in a data set of `size`: a permutation of [0, size) for each
+/// (seed, epoch), in constant memory, so that going on anywhere needs no state. A Feistel network over Philox, walked
+/// until it hits [0, size). Throws InvalidArgument where position is not in [0, size).
 std::int64_t shuffled_index(std::uint64_t seed, std::int64_t epoch, std::int64_t position, std::int64_t size);
 
-/// `images` {N, 32, 32, 3} NHWC, normalised per channel; `labels` {N}. N is what `labels` holds. Training pads by 4
-/// with reflection, crops at random and flips at random where `augment`.
-void fill_training_batch(const Dataset& data, std::uint64_t seed, std::int64_t epoch, std::int64_t first, bool augment,
-                         std::span<float> images, std::span<std::int32_t> labels);
+/// How one sample is cut from its picture padded by four reflected pixels on each side.
+struct Crop {
+  int row = 4;     ///< 0..8, 4 is the middle
+  int column = 4;  ///< 0..8
+  bool flip = false;
+  bool operator==(const Crop&) const = default;
+};
 
-/// Samples `first` ... in order, only normalised.
-void fill_evaluation_batch(const Dataset& data, std::int64_t first, std::span<float> images,
+inline constexpr int kCropPadding = 4;
+
+Crop random_crop(std::uint64_t seed, std::int64_t epoch, std::int64_t index);
+
+/// One picture as 3072 normalised floats, NHWC. Per channel mean 125.3, 123.0, 113.9 and deviation 63.0, 62.1, 66.7.
+void write_picture(std::span<const std::uint8_t> picture, const Crop& crop, std::span<float> out);
+
+/// Fills labels.size() samples from position `begin` of the epoch's shuffled order; without `augment` they are neither
+/// cropped nor flipped. Throws InvalidArgument where the spans disagree or the samples are not there.
+void fill_training_batch(const Dataset& dataset, std::uint64_t seed, std::int64_t epoch, std::int64_t begin,
+                         bool augment, std::span<float> images, std::span<std::int32_t> labels);
+
+/// The same in the data set's own order, unchanged.
+void fill_evaluation_batch(const Dataset& dataset, std::int64_t begin, std::span<float> images,
                            std::span<std::int32_t> labels);
 
 }  // namespace thimble

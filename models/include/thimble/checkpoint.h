@@ -1,10 +1,12 @@
-// Checkpoints: everything a run needs to go on, as safetensors; one tensor per parameter and state, unpadded, under
-// the names of the graph (`block3.conv1.weight`, `block3.conv1.weight.momentum`).
+// Checkpoints: safetensors with one tensor for each parameter and state, and a record in `__metadata__`.
 //
-//   save_checkpoint("c.safetensors", views, {.seed = 1, .step = 40});
-//   CheckpointRecord record = load_checkpoint("c.safetensors", views);   // fills the views
+//   save_checkpoint("run.safetensors", views, {.graph_hash = hash, .seed = 1, .step = 500, .total_steps = 1000, .batch = 100});
+//   CheckpointRecord record = load_checkpoint("run.safetensors", views);
+//
+// Seed, step and batch are the data position: the order of samples is a function of them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -13,34 +15,40 @@
 
 namespace thimble {
 
-/// A persistent tensor where it lies in the arena.
+/// A persistent tensor where it lies, unpadded.
 struct CheckpointTensor {
   std::string name;
   TensorType type;
-  Role role;
-  std::byte* data;
+  Role role = Role::weight;
+  std::byte* data = nullptr;
 };
 
 struct CheckpointRecord {
-  std::string graph_hash;       ///< of the persistent tensors' names and shapes: going on needs the same
-  std::string arithmetic_hash;  ///< of the plan that made it, for information
-  std::string data_name;
+  std::string graph_hash{};
+  std::string arithmetic_hash{};
+  std::string data_name{};
   std::uint64_t seed = 0;
-  std::int64_t step = 0;        ///< done; with the batch it is the position in the data
-  std::int64_t total_steps = 0;
+  std::int64_t step = 0;         ///< steps done
+  std::int64_t total_steps = 0;  ///< length of the run
   std::int64_t batch = 0;
   bool operator==(const CheckpointRecord&) const = default;
 };
 
-/// Writes straight from the views; nothing is copied. Throws EnvironmentError.
+/// Copies no tensor; temporary name, then rename. Throws EnvironmentError where the file cannot be written.
 void save_checkpoint(const std::string& path, const std::vector<CheckpointTensor>& tensors,
                      const CheckpointRecord& record);
 
-/// Throws BadInput, before it touches a view, where a tensor is missing, surplus, or of another type.
+/// Loads every tensor. Throws BadInput, before any tensor is touched, where the file is no checkpoint of this version or
+/// its tensors are not exactly these: it names those that are missing, left over, of another type or shape.
 CheckpointRecord load_checkpoint(const std::string& path, const std::vector<CheckpointTensor>& tensors);
 
-/// Fills what the file has by name; weights must all be there, state and statistics may be missing. Returns the names
-/// it did not find. Surplus tensors in the file are left alone.
-std::vector<std::string> load_weights(const std::string& path, const std::vector<CheckpointTensor>& tensors);
+struct InitialWeights {
+  std::vector<std::string> missing;  ///< optimizer state that the file lacks; left as it was
+  std::vector<std::string> unused;   ///< in the file only
+};
+
+/// Loads by name from any safetensors file. Throws BadInput, before any tensor is touched, where a weight or a
+/// statistic is missing or a tensor that is there has another type or shape.
+InitialWeights load_weights(const std::string& path, const std::vector<CheckpointTensor>& tensors);
 
 }  // namespace thimble

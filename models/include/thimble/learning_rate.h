@@ -1,24 +1,30 @@
-// The learning rate as a function of the step.
+// Learning rate as a function of the step: nothing to save, nothing to resume.
 //
-//   LearningRateSchedule schedule{.base = 0.1};
-//   schedule.at(step, total_steps);
+//   LearningRateSchedule schedule{.base = 0.1};          // x0.2 at 30, 60 and 80 % of the run
+//   schedule.at(/*step=*/0, /*total_steps=*/1000) == 0.1f;
 #pragma once
 
 #include <cstdint>
-#include <string>
+#include <string_view>
+#include <vector>
 
 namespace thimble {
 
+/// `one_cycle` rises linearly for a quarter of the run, then falls to zero along half a cosine: good for short runs.
+enum class ScheduleKind : std::uint8_t { step, cosine, one_cycle, constant };
+
+/// "step", "cosine", "one_cycle", "constant". Throws InvalidArgument on others.
+ScheduleKind parse_schedule(std::string_view text);
+
 struct LearningRateSchedule {
-  enum class Kind : std::uint8_t { step, cosine, constant };
   double base = 0.1;
-  Kind kind = Kind::step;
-  /// step: times 0.2 at 30, 60 and 80 % of the run (the recipe's epochs 60, 120, 160 of 200). cosine: a linear warm-up
-  /// over the first 5 %, then half a cosine down to zero.
+  ScheduleKind kind = ScheduleKind::step;
+  double factor = 0.2;                              ///< `step`: at each milestone
+  std::vector<double> milestones{0.3, 0.6, 0.8};    ///< fractions of the run: 60, 120 and 160 of 200 epochs
+  double warmup = 0;                                ///< fraction of the run that rises linearly from near zero
+
+  /// The rate of step `step`, counted from 0, of `total_steps`.
   float at(std::int64_t step, std::int64_t total_steps) const;
 };
-
-/// Throws InvalidArgument for an unknown name.
-LearningRateSchedule::Kind parse_schedule(const std::string& name);
 
 }  // namespace thimble

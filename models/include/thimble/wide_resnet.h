@@ -1,46 +1,40 @@
-// WideResNet (Zagoruyko and Komodakis 2016) for 32x32 pictures, as its authors' code has it.
+// Wide residual networks (Zagoruyko and Komodakis 2016) with pre-activation blocks, as graphs.
 //
-//   WideResNet model = parse_wide_resnet("wrn-28-2");
-//   Graph forward = build_wide_resnet(model, registry, 100, Mode::train);
-//   parameter_count(forward) == 1467610;
+//   Graph g = build_wide_resnet(parse_wide_resnet("wrn-28-2"), registry, /*batch=*/128, Mode::train);
+//   parameter_count(g) == 1467610;
+//   TensorId loss = g.find("loss");
+//
+// Inputs: `images` {N, 32, 32, 3} normalised floats, `labels` {N}. Outputs: `loss` (mean), `correct` (a count).
+// Parameters: stem.weight, block3.bn1.weight .bias .running_mean .running_variance, block3.conv1.weight,
+// block0.shortcut.weight, final.bn..., classifier.weight, classifier.bias. Blocks are numbered over all groups.
 #pragma once
 
 #include <cstdint>
-#include <span>
-#include <string>
 #include <string_view>
 
 #include "thimble/graph.h"
-#include "thimble/op_registry.h"
+#include "thimble/initialize.h"
 
 namespace thimble {
 
 struct WideResNet {
-  int depth = 28;    ///< 6n + 4
-  int width = 2;     ///< factor on 16, 32, 64 channels
+  int depth = 28;     ///< 6n + 4: three groups of n blocks
+  int width = 2;      ///< channels of the groups: 16, 32 and 64 times this
   int classes = 10;
-  bool fuse = true;  ///< BN and ReLU as one op
+  bool fuse = true;   ///< batch normalisation and ReLU as one op
   bool operator==(const WideResNet&) const = default;
 };
 
-/// `wrn-D-W`. Throws InvalidArgument that names the rule.
-WideResNet parse_wide_resnet(const std::string& name);
+/// In `evaluate`, normalisation uses the running statistics. Persistent tensors have the same names in both.
+enum class Mode : std::uint8_t { train, evaluate };
 
-enum class Mode { train, evaluate };
+/// `wrn-28-2`: depth 28, width 2. Throws InvalidArgument, naming the rule, for anything else.
+WideResNet parse_wide_resnet(std::string_view name);
 
-/// Inputs `images` {batch, 32, 32, 3} and `labels` {batch}; outputs `loss` and `correct`. Evaluation normalises with
-/// the running statistics. Both modes name the persistent tensors alike.
+/// Throws InvalidArgument where depth, width, classes or batch are out of range.
 Graph build_wide_resnet(const WideResNet& model, const OpRegistry& registry, std::int64_t batch, Mode mode);
 
-/// Elements of all weights.
+/// Elements of all weights that are given from outside; statistics and optimizer state are not counted.
 std::int64_t parameter_count(const Graph& graph);
-
-/// A hash of text that is the same on every machine (FNV-1a).
-std::uint64_t stable_hash(std::string_view text);
-
-/// Fresh values for a persistent tensor, decided by (seed, name) alone: convolutions normal with variance
-/// 2 / (k k outputs), the classifier uniform within 1/sqrt(inputs) as PyTorch, BN scale and running variance one, all
-/// else zero.
-void initialize_parameter(std::span<float> values, std::string_view name, const TensorType& type, std::uint64_t seed);
 
 }  // namespace thimble

@@ -10,6 +10,7 @@
 
 #include <map>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -20,11 +21,11 @@ namespace thimble {
 class OpRegistry;
 
 using Attribute = std::variant<std::int64_t, double, std::string>;
-using Attributes = std::map<std::string, Attribute>;
+using Attributes = std::map<std::string, Attribute, std::less<>>;
 
 /// Throw InvalidArgument, naming the attribute, where it is missing or of another type.
-std::int64_t int_attribute(const Attributes& attributes, const std::string& name);
-double real_attribute(const Attributes& attributes, const std::string& name);
+std::int64_t int_attribute(const Attributes& attributes, std::string_view name);
+double real_attribute(const Attributes& attributes, std::string_view name);
 
 enum class Phase : std::uint8_t { forward, backward, update };
 std::string_view to_string(Phase phase);

@@ -1,0 +1,74 @@
+#include "thimble/wide_resnet.h"
+
+#include <gtest/gtest.h>
+
+#include "thimble/error.h"
+#include "thimble/ops.h"
+#include "thimble/training_plan.h"
+
+namespace thimble {
+namespace {
+
+const OpRegistry& registry() {
+  static const OpRegistry all = [] {
+    OpRegistry made;
+    register_ops(made);
+    return made;
+  }();
+  return all;
+}
+
+TEST(WideResNet, HasTheParametersOfItsAuthors) {
+  const auto count = [](const char* name) {
+    return parameter_count(build_wide_resnet(parse_wide_resnet(name), registry(), 1, Mode::train));
+  };
+  EXPECT_EQ(count("wrn-28-2"), 1467610);
+  EXPECT_EQ(count("wrn-28-10"), 36479194);
+  EXPECT_EQ(count("wrn-16-4"), 2748890);
+}
+
+TEST(WideResNet, RefusesNamesThatBreakTheRule) {
+  for (const char* name : {"wrn-27-2", "wrn-28", "wrn-28-0", "wrn-4-1", "resnet", "wrn-28-2x", "wrn--28-2"})
+    EXPECT_THROW(parse_wide_resnet(name), InvalidArgument) << name;
+}
+
+Plan plan_of(std::int64_t batch, bool fuse, std::vector<std::int64_t> cut = {}) {
+  TrainingChoices choices;
+  choices.model.fuse = fuse;
+  choices.batch = batch;
+  choices.microbatches = std::move(cut);
+  choices.device.threads = 2;
+  return make_plan(request_training(choices, registry()), registry());
+}
+
+TEST(WideResNetPlan, StaysBelow396MegabytesWithoutRecomputation) {
+  for (bool fuse : {true, false}) EXPECT_LE(plan_of(100, fuse).arena, Bytes{396'000'000});
+}
+
+TEST(WideResNetPlan, ReachesItsLowerBound) {
+  for (std::int64_t batch : {1, 10, 100})
+    for (bool fuse : {true, false}) {
+      const Plan plan = plan_of(batch, fuse);
+      EXPECT_EQ(plan.arena, peak_program(plan).lower_bound) << "batch " << batch;
+    }
+}
+
+TEST(WideResNetPlan, CheckerAcceptsEveryCut) {
+  for (const auto& cut : {std::vector<std::int64_t>{}, {10, 10, 10}, {7, 20, 3}})
+    EXPECT_EQ(check_plan(plan_of(30, true, cut), registry()), std::vector<std::string>{});
+}
+
+TEST(WideResNetPlan, MicrobatchesNeedLess) {
+  EXPECT_LT(plan_of(100, true, cut_evenly(100, 10)).arena, Bytes{70'000'000});
+}
+
+TEST(WideResNetPlan, ChoicesSurviveThePlan) {
+  const Plan plan = plan_of(30, false, {10, 20});
+  const TrainingChoices choices = choices_of(read_plan(write_plan(plan), "plan"));
+  EXPECT_EQ(choices.model, (WideResNet{.fuse = false}));
+  EXPECT_EQ(choices.microbatches, (std::vector<std::int64_t>{10, 20}));
+  EXPECT_EQ(choices.sgd, SgdOptions{});
+}
+
+}  // namespace
+}  // namespace thimble

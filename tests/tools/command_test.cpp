@@ -1,0 +1,225 @@
+// The command as its users run it: exit codes, JSON, files, and the promises that need a whole run to show.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <thread>
+
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+class Command : public ::testing::Test {
+ protected:
+  Command() : folder_(fs::temp_directory_path() / ("thimble-command-" + std::to_string(::getpid()))) {
+    fs::create_directories(folder_);
+  }
+  ~Command() override { fs::remove_all(folder_); }
+
+  struct Result {
+    int code;
+    std::string output;
+  };
+  // Standard output; diagnostics go into it too where `both`.
+  Result thimble(const std::string& arguments, bool both = false) const {
+    const std::string line = std::string(THIMBLE_COMMAND) + " " + arguments + (both ? " 2>&1" : " 2>/dev/null");
+    std::FILE* pipe = popen(line.c_str(), "r");
+    std::string output;
+    std::array<char, 4096> buffer;
+    while (const std::size_t n = std::fread(buffer.data(), 1, buffer.size(), pipe)) output.append(buffer.data(), n);
+    const int status = pclose(pipe);
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, output};
+  }
+  std::string in(const std::string& name) const { return (folder_ / name).string(); }
+  static std::string read(const std::string& path) {
+    std::ostringstream text;
+    text << std::ifstream(path, std::ios::binary).rdbuf();
+    return text.str();
+  }
+  // The tensors of a checkpoint without its header, whose metadata may name another plan.
+  static std::string weights(const std::string& path) {
+    const std::string text = read(path);
+    std::uint64_t header = 0;
+    for (std::size_t i = 0; i < 8; ++i) header |= std::uint64_t{static_cast<unsigned char>(text.at(i))} << 8 * i;
+    return text.substr(8 + header);
+  }
+  static Json last_line(const std::string& path) {
+    std::istringstream lines(read(path));
+    std::string line, last;
+    while (std::getline(lines, line)) last = line;
+    return Json::parse(last);
+  }
+  static constexpr const char* kSmall = "train wrn-10-1 --batch 32 --data synthetic --schedule constant --lr 0.05 --seed 5 ";
+
+  fs::path folder_;
+};
+
+TEST_F(Command, PlanJsonHasEveryField) {
+  const Result result = thimble("plan wrn-28-2 --batch 100 --json");
+  ASSERT_EQ(result.code, 0);
+  const Json report = Json::parse(result.output);
+  for (const char* key : {"model", "batch", "microbatch", "microbatches", "device", "arena_bytes", "lower_bound_bytes", "live_peak_bytes",
+                          "bytes_by_role", "peak_program", "peak_step", "flops", "recompute_flops", "predicted_ms", "budget_bytes", "fits",
+                          "arithmetic_hash", "threads", "planner_seed"})
+    EXPECT_TRUE(report.contains(key)) << key;
+  std::int64_t sum = 0;
+  for (const char* role : {"weights", "optimizer", "gradients", "activations", "statistics", "workspace", "input", "other"})
+    sum += report.at("bytes_by_role").at(role).get<std::int64_t>();
+  EXPECT_EQ(sum, report.at("live_peak_bytes"));
+  EXPECT_LE(report.at("live_peak_bytes"), report.at("lower_bound_bytes"));
+  EXPECT_EQ(report.at("arena_bytes"), report.at("lower_bound_bytes"));
+}
+
+TEST_F(Command, PlanIsTheSameBytesTwice) {
+  ASSERT_EQ(thimble("plan wrn-16-1 --batch 20 --threads 2 -o " + in("a.json")).code, 0);
+  ASSERT_EQ(thimble("plan wrn-16-1 --batch 20 --threads 2 -o " + in("b.json")).code, 0);
+  EXPECT_EQ(read(in("a.json")), read(in("b.json")));
+}
+
+TEST_F(Command, AMissedBudgetIsAnHonestNo) {
+  const Result result = thimble("plan wrn-10-1 --batch 32 --budget 1MB --json -o " + in("no.json"));
+  EXPECT_EQ(result.code, 3);
+  const Json report = Json::parse(result.output);
+  EXPECT_FALSE(report.at("fits"));
+  EXPECT_GT(report.at("smallest_arena_bytes"), 1000000);
+  EXPECT_FALSE(report.at("forced_by").empty());
+  EXPECT_FALSE(fs::exists(in("no.json")));
+}
+
+TEST_F(Command, WrongUsageIsTwo) {
+  for (const char* arguments : {"", "plan", "plan nothing", "plan wrn-28-2 --batch 0", "plan wrn-28-2 --budget 8XB", "plan wrn-28-2 --batch 10 --microbatch 3,4"})
+    EXPECT_EQ(thimble(arguments).code, 2) << arguments;
+}
+
+TEST_F(Command, MissingDataNamesTheFileAndItsSource) {
+  const Result result = thimble("train wrn-10-1 --data " + in("nowhere"), true);
+  EXPECT_EQ(result.code, 1);
+  EXPECT_NE(result.output.find("data_batch_1.bin"), std::string::npos) << result.output;
+  EXPECT_NE(result.output.find("Toronto"), std::string::npos) << result.output;
+}
+
+TEST_F(Command, TrainingKeepsThePlansPromises) {
+  ASSERT_EQ(thimble(std::string(kSmall) + "--steps 50 --canaries --out " + in("run")).code, 0);
+  const Json last = last_line(in("run/metrics.jsonl"));
+  EXPECT_EQ(last.at("steps"), 50);
+  EXPECT_EQ(last.at("arena_high_water_bytes"), last.at("arena_bytes"));
+  if (last.at("allocations_counted")) {
+    EXPECT_EQ(last.at("allocations_during_steps"), 0);
+    EXPECT_LT(last.at("library_largest_allocation_bytes"), 4096);
+    EXPECT_LT(last.at("rss_growth_bytes"), 256 * 1024);
+  }
+  EXPECT_TRUE(last.contains("test_accuracy"));
+  EXPECT_TRUE(last.contains("library_bytes"));
+}
+
+TEST_F(Command, BitsDoNotDependOnRunThreadsPoisonOrResumption) {
+  const std::string run = std::string(kSmall) + "--steps 12 --out ";
+  ASSERT_EQ(thimble(run + in("one") + " --threads 1").code, 0);
+  ASSERT_EQ(thimble(run + in("two") + " --threads 2").code, 0);
+  ASSERT_EQ(thimble(run + in("again") + " --threads 2 --poison").code, 0);
+  const std::string expected = weights(in("one/checkpoint.safetensors"));
+  EXPECT_EQ(weights(in("two/checkpoint.safetensors")), expected);
+  EXPECT_EQ(weights(in("again/checkpoint.safetensors")), expected);
+}
+
+TEST_F(Command, AKilledRunGoesOnBitForBit) {
+  const std::string run = std::string(kSmall) + "--steps 40 --save-every 1 --threads 2 --out ";
+  ASSERT_EQ(thimble(run + in("whole")).code, 0);
+  const std::string line = "exec " + std::string(THIMBLE_COMMAND) + " " + run + in("killed") + " >/dev/null 2>&1";
+  const pid_t child = fork();
+  if (child == 0) {
+    execl("/bin/sh", "sh", "-c", line.c_str(), static_cast<char*>(nullptr));
+    _exit(127);
+  }
+  while (!fs::exists(in("killed/checkpoint.safetensors"))) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  ASSERT_EQ(thimble(run + in("killed") + " --resume").code, 0);
+  EXPECT_EQ(weights(in("killed/checkpoint.safetensors")), weights(in("whole/checkpoint.safetensors")));
+}
+
+TEST_F(Command, SigtermSavesAndSaysSo) {
+  const std::string line = "exec " + std::string(THIMBLE_COMMAND) + " " + kSmall + "--steps 100000 --out " + in("run") + " >/dev/null 2>&1";
+  const pid_t child = fork();
+  if (child == 0) {
+    execl("/bin/sh", "sh", "-c", line.c_str(), static_cast<char*>(nullptr));
+    _exit(127);
+  }
+  while (!fs::exists(in("run/metrics.jsonl")) || fs::file_size(in("run/metrics.jsonl")) == 0) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  kill(child, SIGTERM);
+  int status = 0;
+  waitpid(child, &status, 0);
+  EXPECT_EQ(WEXITSTATUS(status), 130);
+  EXPECT_TRUE(fs::exists(in("run/checkpoint.safetensors")));
+}
+
+TEST_F(Command, ReplayAgreesWithARecordedTraceAndFindsAChangedLine) {
+  ASSERT_EQ(thimble(std::string(kSmall) + "--microbatch 12 --steps 2 --trace " + in("trace.csv") + " --out " + in("run")).code, 0);
+  EXPECT_EQ(thimble("replay " + in("run/plan.json") + " " + in("trace.csv")).code, 0);
+  std::string trace = read(in("trace.csv"));
+  const std::size_t third = trace.find('\n', trace.find('\n', trace.find('\n') + 1) + 1);
+  trace.insert(third, "0");
+  std::ofstream(in("other.csv")) << trace;
+  const Result result = thimble("replay " + in("run/plan.json") + " " + in("other.csv"));
+  EXPECT_EQ(result.code, 3);
+  EXPECT_NE(result.output.find("line 3"), std::string::npos) << result.output;
+}
+
+TEST_F(Command, ADamagedPlanIsRefused) {
+  ASSERT_EQ(thimble("plan wrn-10-1 --batch 8 -o " + in("plan.json")).code, 0);
+  std::string plan = read(in("plan.json"));
+  std::ofstream(in("cut.json")) << plan.substr(0, plan.size() / 2);
+  EXPECT_EQ(thimble("replay " + in("cut.json")).code, 1);
+  const std::string key = "\"version\":1";
+  plan.replace(plan.find(key), key.size(), "\"version\":2");
+  std::ofstream(in("version.json")) << plan;
+  const Result result = thimble("replay " + in("version.json"), true);
+  EXPECT_EQ(result.code, 1);
+  EXPECT_NE(result.output.find("version"), std::string::npos);
+}
+
+TEST_F(Command, ViewDrawsThePeak) {
+  ASSERT_EQ(thimble("plan wrn-10-1 --batch 8 -o " + in("plan.json")).code, 0);
+  const Result result = thimble("view " + in("plan.json"));
+  EXPECT_EQ(result.code, 0);
+  EXPECT_NE(result.output.find("<- peak"), std::string::npos);
+  EXPECT_EQ(result.output.find("!|"), std::string::npos);
+}
+
+TEST_F(Command, PlaceFitsOrSaysNo) {
+  std::ofstream(in("p.csv")) << "id,lower,upper,size\na,0,2,4\nb,1,3,4\nc,2,4,4\n";
+  EXPECT_EQ(thimble("place " + in("p.csv") + " --capacity 8 -o " + in("s.csv")).code, 0);
+  EXPECT_NE(read(in("s.csv")).find("offset"), std::string::npos);
+  EXPECT_EQ(thimble("place " + in("p.csv") + " --capacity 7").code, 3);
+}
+
+TEST_F(Command, EvalReadsWhatTrainWrote) {
+  ASSERT_EQ(thimble(std::string(kSmall) + "--steps 3 --out " + in("run")).code, 0);
+  const Result result = thimble("eval " + in("run/plan.json") + " " + in("run/checkpoint.safetensors") + " --json");
+  ASSERT_EQ(result.code, 0);
+  EXPECT_EQ(Json::parse(result.output).at("test_accuracy"), last_line(in("run/metrics.jsonl")).at("test_accuracy"));
+}
+
+TEST_F(Command, SlowLearnsRealPictures) {
+  const char* shared = std::getenv("THIMBLE_SHARED");
+  const fs::path data = (shared != nullptr ? fs::path(shared) : fs::path(THIMBLE_SOURCE_DIR) / ".." / "shared") / "data/cifar10/small";
+  if (!fs::exists(data)) {
+    if (std::getenv("THIMBLE_REQUIRE_SHARED") != nullptr) FAIL() << data << " is missing";
+    GTEST_SKIP() << data << " is missing";
+  }
+  ASSERT_EQ(thimble("train wrn-10-1 --batch 50 --lr 0.1 --schedule cosine --epochs 12 --seed 1 --data " + data.string() + " --out " + in("run")).code, 0);
+  const double accuracy = last_line(in("run/metrics.jsonl")).at("test_accuracy");
+  std::printf("wrn-10-1 on 2,000 real pictures, 12 epochs: test accuracy %.3f (chance 0.1)\n", accuracy);
+  EXPECT_GT(accuracy, 0.30);
+}
+
+}  // namespace
