@@ -23,7 +23,8 @@ Json to_json(const TensorType& type) {
 
 Json to_json(const Attributes& attributes) {
   Json json = Json::object();
-  for (const auto& [name, value] : attributes) std::visit([&](const auto& v) { json[name] = v; }, value);
+  for (const auto& attribute : attributes)
+    std::visit([&](const auto& value) { json[attribute.first] = value; }, attribute.second);
   return json;
 }
 

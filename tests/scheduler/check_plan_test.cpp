@@ -63,7 +63,7 @@ const std::vector<Damage>& damages() {
       {"wrong output type", "'h'", kWhole, [](Plan& p) { tensor(p, "h").type.shape[1] = 5; }},
       {"wrong version", "'count'", kWhole, [](Plan& p) { tensor(p, "count").version_of = kNoTensor; }},
       {"given as a version", "'x'", kWhole, [](Plan& p) { tensor(p, "x").version_of = TensorId{0}; }},
-      {"other batch", "samples", kWhole, [](Plan& p) { train(p).graph.batch = 4; }},
+      {"other batch", "samples", kWhole, [](Plan& p) { train(p).graph.batch = 4; train(p).microbatches = {4}; }},
       {"overwritten output", "'loss'", kWhole, [](Plan& p) { instance(p, "s").storage = instance(p, "loss").storage; storage(p, "loss").lifetime.begin = Step{0}; std::swap(step(p, "s"), step(p, "count")); }},
       {"in place where not allowed", "'y'", kWhole, [](Plan& p) { instance(p, "y").storage = instance(p, "flat").storage; }},
       {"view elsewhere", "'tall'", kWhole, [](Plan& p) { instance(p, "tall").storage = instance(p, "y").storage; }},

@@ -1,0 +1,53 @@
+#include "thimble/learning_rate.h"
+
+#include <gtest/gtest.h>
+
+#include "thimble/error.h"
+
+namespace thimble {
+namespace {
+
+TEST(LearningRate, StepsDownWhereTheRecipeDoes) {
+  const LearningRateSchedule schedule{.base = 0.1};
+  const std::int64_t per_epoch = 391, total = 200 * per_epoch;
+  const auto rate = [&](std::int64_t epoch, std::int64_t step) { return schedule.at(epoch * per_epoch + step, total); };
+  EXPECT_FLOAT_EQ(rate(0, 0), 0.1f);
+  EXPECT_FLOAT_EQ(rate(60, -1), 0.1f);
+  EXPECT_FLOAT_EQ(rate(60, 0), 0.02f);
+  EXPECT_FLOAT_EQ(rate(120, -1), 0.02f);
+  EXPECT_FLOAT_EQ(rate(120, 0), 0.004f);
+  EXPECT_FLOAT_EQ(rate(160, -1), 0.004f);
+  EXPECT_FLOAT_EQ(rate(160, 0), 0.0008f);
+  EXPECT_FLOAT_EQ(rate(200, -1), 0.0008f);
+}
+
+TEST(LearningRate, WarmupRisesToTheBase) {
+  const LearningRateSchedule schedule{.base = 1, .kind = ScheduleKind::constant, .warmup = 0.1};
+  EXPECT_FLOAT_EQ(schedule.at(0, 100), 0.1f);
+  EXPECT_FLOAT_EQ(schedule.at(4, 100), 0.5f);
+  EXPECT_FLOAT_EQ(schedule.at(9, 100), 1.0f);
+  EXPECT_FLOAT_EQ(schedule.at(99, 100), 1.0f);
+}
+
+TEST(LearningRate, CosineFallsToNearZero) {
+  const LearningRateSchedule schedule{.base = 2, .kind = ScheduleKind::cosine};
+  EXPECT_FLOAT_EQ(schedule.at(0, 100), 2.0f);
+  EXPECT_FLOAT_EQ(schedule.at(50, 100), 1.0f);
+  EXPECT_LT(schedule.at(99, 100), 0.001f);
+}
+
+TEST(LearningRate, OneCycleRisesThenFalls) {
+  const LearningRateSchedule schedule{.base = 1, .kind = ScheduleKind::one_cycle};
+  EXPECT_FLOAT_EQ(schedule.at(0, 100), 0.04f);
+  EXPECT_FLOAT_EQ(schedule.at(24, 100), 1.0f);
+  for (std::int64_t step = 26; step < 100; ++step) EXPECT_LT(schedule.at(step, 100), schedule.at(step - 1, 100));
+  EXPECT_LT(schedule.at(99, 100), 0.01f);
+}
+
+TEST(LearningRate, KnowsItsSchedules) {
+  EXPECT_EQ(parse_schedule("cosine"), ScheduleKind::cosine);
+  EXPECT_THROW(parse_schedule("cosin"), InvalidArgument);
+}
+
+}  // namespace
+}  // namespace thimble
