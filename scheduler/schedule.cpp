@@ -278,6 +278,7 @@ Graph accumulate_over_microbatches(const Graph& graph, const OpRegistry& registr
     cut.tensors[sum].role = tensor.role;
     cut.tensors[sum].is_output = tensor.is_output;
     cut.tensors[sum].consumers = updates;
+    if (tensor.is_output) std::swap(cut.tensors[sum].name, cut.tensors[id].name);  // callers ask for the sum by the old name
     cut.tensors[id].is_output = false;
     others.push_back(cut.tensors[sum].producer);
     cut.tensors[id].consumers = others;

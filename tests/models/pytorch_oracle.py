@@ -2,7 +2,8 @@
 
 usage: pytorch_oracle.py FOLDER DEPTH WIDTH STEPS LEARNING_RATE
 FOLDER holds initial, batches and final .safetensors, written by pytorch_oracle_test.cpp.
-Exit code 1 where a tensor's relative error in norm is over the limit.
+The truth is PyTorch in double. Exit code 1 where a tensor's relative error in norm is over the limit and over what
+PyTorch itself loses in float: a bias that starts at zero and whose gradient cancels has few right digits in anybody's.
 """
 
 import json
@@ -58,27 +59,36 @@ class WideResNet:
         return F.linear(x, t["classifier.weight"], t["classifier.bias"])
 
 
-def main(folder, depth, width, steps, rate):
-    torch.set_num_threads(2)
-    initial, final, batches = (load(f"{folder}/{n}.safetensors") for n in ("initial", "final", "batches"))
-    tensors = {n: torch.from_numpy(v) for n, v in initial.items() if not n.endswith(".momentum")}
+def train(initial, batches, kind, depth, width, steps, rate):
+    tensors = {n: torch.from_numpy(v).to(kind) for n, v in initial.items() if not n.endswith(".momentum")}
     model = WideResNet(tensors, depth, width)
     optimizer = torch.optim.SGD(model.weights.values(), lr=rate, momentum=0.9, nesterov=True, weight_decay=5e-4)
     for step in range(steps):
-        images = torch.from_numpy(batches[f"images{step}"]).permute(0, 3, 1, 2)
+        images = torch.from_numpy(batches[f"images{step}"]).to(kind).permute(0, 3, 1, 2)
         loss = F.cross_entropy(model.forward(images), torch.from_numpy(batches[f"labels{step}"]).long())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    worst = 0.0
-    for name, tensor in tensors.items():
-        expected, found = tensor.detach().double().numpy(), final[name].astype(np.float64)
-        error = np.linalg.norm(found - expected) / max(np.linalg.norm(expected), 1e-12)
-        worst = max(worst, error)
+    return {n: t.detach().double().numpy() for n, t in tensors.items()}
+
+
+def main(folder, depth, width, steps, rate):
+    torch.set_num_threads(2)
+    initial, final, batches = (load(f"{folder}/{n}.safetensors") for n in ("initial", "final", "batches"))
+    truth = train(initial, batches, torch.float64, depth, width, steps, rate)
+    single = train(initial, batches, torch.float32, depth, width, steps, rate)
+    worst, failed = 0.0, False
+    for name, expected in truth.items():
+        scale = max(np.linalg.norm(expected), 1e-12)
+        error = np.linalg.norm(final[name].astype(np.float64) - expected) / scale
+        theirs = np.linalg.norm(single[name] - expected) / scale
         if error > LIMIT:
-            print(f"{name}: relative error {error:.2e}, limit {LIMIT}")
-    print(f"worst relative error of {len(tensors)} tensors after {steps} steps: {worst:.2e}")
-    return 0 if worst <= LIMIT else 1
+            print(f"{name}: relative error {error:.2e}, PyTorch's own in float {theirs:.2e}")
+            failed |= error > 3 * theirs
+        else:
+            worst = max(worst, error)
+    print(f"worst relative error of the other tensors of {len(truth)} after {steps} steps: {worst:.2e}")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::int64_t kBatch = 20;
 constexpr int kSteps = 5;
-constexpr float kRate = 0.05f;
+constexpr float kRate = 0.01f;
 
 std::vector<NamedBytes> persistent_bytes(Runtime& runtime) {
   std::vector<NamedBytes> all;
