@@ -10,6 +10,7 @@ namespace {
 constexpr std::int64_t kChunks = 16;
 
 THIMBLE_CLONES void add_into(const float* a, const float* b, float* sum, std::int64_t n) {
+#pragma GCC ivdep
   for (std::int64_t i = 0; i < n; ++i) sum[i] = a[i] + b[i];
 }
 

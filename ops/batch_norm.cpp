@@ -1,4 +1,7 @@
 // Batch normalisation, alone or with the ReLU behind it, in training, backward and inference; running statistics.
+#include <algorithm>
+
+#include "bit_mask.h"
 #include "registration.h"
 #include "thimble/parallel.h"
 
@@ -6,7 +9,8 @@ namespace thimble {
 namespace {
 
 constexpr std::int64_t kChunks = 16;       // of samples: fixes the order of the sums
-constexpr std::int64_t kRowsPerBlock = 64; // summed in float before they join the chunk's double
+constexpr std::int64_t kRowsPerBlock = 64;  // summed in float before they join the chunk's double
+constexpr std::int64_t kTile = 1024;        // gradients gated by the ReLU at a time: they stay in the first cache
 
 struct Sizes {
   std::int64_t samples, rows_per_sample, channels;
@@ -44,11 +48,12 @@ THIMBLE_CLONES void close_block(const Partial& p, std::int64_t channels) {
   }
 }
 
-THIMBLE_CLONES void sum_block(const float* __restrict x, std::int64_t rows, std::int64_t channels,
-                              float* __restrict sum, float* __restrict squares) {
+// Of x - pivot: near zero where the pivot is a value of the channel, so that squares lose no digits to a large mean.
+THIMBLE_CLONES void sum_block(const float* __restrict x, const float* __restrict pivot, std::int64_t rows,
+                              std::int64_t channels, float* __restrict sum, float* __restrict squares) {
   for (std::int64_t r = 0; r < rows; ++r)
     for (std::int64_t c = 0; c < channels; ++c) {
-      const float v = x[r * channels + c];
+      const float v = x[r * channels + c] - pivot[c];
       sum[c] += v;
       squares[c] += v * v;
     }
@@ -57,94 +62,60 @@ THIMBLE_CLONES void sum_block(const float* __restrict x, std::int64_t rows, std:
 THIMBLE_CLONES void scale_rows(const float* x, float* y, std::int64_t rows, std::int64_t channels,
                                const float* __restrict scale, const float* __restrict shift, bool relu) {
   for (std::int64_t r = 0; r < rows; ++r)
+#pragma GCC ivdep
     for (std::int64_t c = 0; c < channels; ++c) {
       const float v = x[r * channels + c] * scale[c] + shift[c];
       y[r * channels + c] = relu && v < 0 ? 0.0f : v;  // a NaN stays one
     }
 }
 
-// What passes back through the ReLU, element by element.
-struct NoGate {
-  bool operator()(std::int64_t) const { return true; }
-};
-struct OutputGate {
-  const float* y;
-  bool operator()(std::int64_t e) const { return y[e] > 0; }
-};
-struct MaskGate {
-  const std::uint32_t* words;
-  bool operator()(std::int64_t e) const { return (words[e >> 5] >> (e & 31) & 1u) != 0; }
+// Consecutive elements of one sample: whole rows, or a piece of one where a row is longer than a tile.
+struct Tile {
+  const float *gradient, *x;  // of the tile's first element
+  const float *mean, *inverse_deviation;  // of its first channel
+  std::int64_t rows, columns;
 };
 
-struct BackwardRows {
-  const float *dy, *x, *mean, *inverse_deviation;
-  std::int64_t begin, end, channels;  // rows of one sample
-};
-
-template <class Gate>
-inline __attribute__((always_inline)) void backward_sums(const BackwardRows& b, Gate gate, float* __restrict sum,
-                                                         float* __restrict product) {
-  for (std::int64_t r = b.begin; r < b.end; ++r)
-    for (std::int64_t c = 0; c < b.channels; ++c) {
-      const std::int64_t e = r * b.channels + c;
-      const float g = gate(e) ? b.dy[e] : 0.0f;
-      sum[c] += g;
-      product[c] += g * ((b.x[e] - b.mean[c]) * b.inverse_deviation[c]);
+THIMBLE_CLONES void sum_tile(const Tile& tile, float* __restrict sum, float* __restrict product) {
+  const float *__restrict g = tile.gradient, *__restrict x = tile.x;
+  const float *__restrict mean = tile.mean, *__restrict inverse = tile.inverse_deviation;
+  const std::int64_t rows = tile.rows, columns = tile.columns;
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t c = 0; c < columns; ++c) {
+      const std::int64_t e = r * columns + c;
+      sum[c] += g[e];
+      product[c] += g[e] * ((x[e] - mean[c]) * inverse[c]);
     }
 }
 
-template <class Gate>
-inline __attribute__((always_inline)) void backward_rows(const BackwardRows& b, Gate gate, const float* __restrict scale,
-                                                         const float* __restrict of_sum,
-                                                         const float* __restrict of_product, float* dx) {
-  for (std::int64_t r = b.begin; r < b.end; ++r)
-    for (std::int64_t c = 0; c < b.channels; ++c) {
-      const std::int64_t e = r * b.channels + c;
-      const float g = gate(e) ? b.dy[e] : 0.0f;
-      const float normalised = (b.x[e] - b.mean[c]) * b.inverse_deviation[c];
-      dx[e] = scale[c] * (g - of_sum[c] - normalised * of_product[c]);
+// dx may be the gradient's own storage.
+THIMBLE_CLONES void differentiate_tile(const Tile& tile, const float* __restrict scale, const float* __restrict of_sum,
+                                       const float* __restrict of_product, float* dx) {
+  const float *g = tile.gradient, *x = tile.x, *mean = tile.mean, *inverse = tile.inverse_deviation;
+  const std::int64_t rows = tile.rows, columns = tile.columns;
+  for (std::int64_t r = 0; r < rows; ++r)
+#pragma GCC ivdep
+    for (std::int64_t c = 0; c < columns; ++c) {
+      const std::int64_t e = r * columns + c;
+      dx[e] = scale[c] * (g[e] - of_sum[c] - (x[e] - mean[c]) * inverse[c] * of_product[c]);
     }
-}
-
-THIMBLE_CLONES void sums_plain(const BackwardRows& b, float* s, float* p) { backward_sums(b, NoGate{}, s, p); }
-THIMBLE_CLONES void sums_output(const BackwardRows& b, OutputGate g, float* s, float* p) { backward_sums(b, g, s, p); }
-THIMBLE_CLONES void sums_mask(const BackwardRows& b, MaskGate g, float* s, float* p) { backward_sums(b, g, s, p); }
-THIMBLE_CLONES void rows_plain(const BackwardRows& b, const float* k, const float* s, const float* p, float* dx) {
-  backward_rows(b, NoGate{}, k, s, p, dx);
-}
-THIMBLE_CLONES void rows_output(const BackwardRows& b, OutputGate g, const float* k, const float* s, const float* p, float* dx) {
-  backward_rows(b, g, k, s, p, dx);
-}
-THIMBLE_CLONES void rows_mask(const BackwardRows& b, MaskGate g, const float* k, const float* s, const float* p, float* dx) {
-  backward_rows(b, g, k, s, p, dx);
 }
 
 // Mean and biased variance of every channel, chunk after chunk.
-void batch_statistics(const Sizes& s, const std::byte* workspace, float* mean, float* variance) {
+void batch_statistics(const Sizes& s, std::byte* workspace, const float* pivot, float* mean, float* variance) {
   const auto count = static_cast<double>(s.samples * s.rows_per_sample);
   for (std::int64_t c = 0; c < s.channels; ++c) {
     double sum = 0, squares = 0;
     for (std::int64_t k = 0; k < s.chunks.count; ++k) {
-      const Partial p = partial(const_cast<std::byte*>(workspace), s, k);
+      const Partial p = partial(workspace, s, k);
       sum += p.first[c];
       squares += p.second[c];
     }
     const double m = sum / count;
-    mean[c] = static_cast<float>(m);
+    mean[c] = static_cast<float>(static_cast<double>(pivot[c]) + m);
     variance[c] = static_cast<float>(std::max(0.0, squares / count - m * m));
   }
 }
-
-void write_mask(const float* y, std::int64_t elements, std::uint32_t* words) {
-  for (std::int64_t w = 0; 32 * w < elements; ++w) {
-    std::uint32_t word = 0;
-    for (std::int64_t e = 32 * w; e < std::min(elements, 32 * w + 32); ++e)
-      word |= static_cast<std::uint32_t>(y[e] > 0) << (e & 31);
-    words[w] = word;
-  }
-}
-
-std::int64_t mask_words(const Sizes& s) { return (s.rows_per_sample * s.channels + 31) / 32; }
 
 // Workspace: the partial sums, then one scale and one shift per channel.
 void forward(const OpShape& shape, const KernelArguments& a) {
@@ -158,11 +129,11 @@ void forward(const OpShape& shape, const KernelArguments& a) {
     clear(p, s.channels);
     const std::int64_t last = s.chunks.end(k) * s.rows_per_sample;
     for (std::int64_t r = s.chunks.begin(k) * s.rows_per_sample; r < last; r += kRowsPerBlock) {
-      sum_block(x + r * s.channels, std::min(kRowsPerBlock, last - r), s.channels, p.block_first, p.block_second);
+      sum_block(x + r * s.channels, x, std::min(kRowsPerBlock, last - r), s.channels, p.block_first, p.block_second);
       close_block(p, s.channels);
     }
   });
-  batch_statistics(s, a.workspace, mean, variance);
+  batch_statistics(s, a.workspace, x, mean, variance);
   float* scale = reinterpret_cast<float*>(a.workspace + (partial_bytes(s) * s.chunks.count).value);
   float* shift = scale + s.channels;
   const double epsilon = real_attribute(shape.attributes, "epsilon");
@@ -175,7 +146,7 @@ void forward(const OpShape& shape, const KernelArguments& a) {
     for (std::int64_t n = s.chunks.begin(k); n < s.chunks.end(k); ++n) {
       scale_rows(x + n * sample, y + n * sample, s.rows_per_sample, s.channels, scale, shift, relu);
       if (mask)
-        write_mask(y + n * sample, sample, reinterpret_cast<std::uint32_t*>(a.outputs[3]) + n * mask_words(s));
+        write_mask(y + n * sample, sample, reinterpret_cast<std::uint32_t*>(a.outputs[3]) + n * mask_words(sample));
     }
   });
 }
@@ -187,59 +158,98 @@ GateKind gate_of(const OpShape& shape) {
   return flag(shape.attributes, "use_mask") ? GateKind::mask : GateKind::output;
 }
 
-// Workspace: the partial sums, then 1/deviation, scale and the two corrections per channel.
-void backward(const OpShape& shape, const KernelArguments& a) {
-  const Sizes s = sizes_of(shape.inputs[0]);
-  const std::int64_t sample = s.rows_per_sample * s.channels;
-  const float *dy = floats(a.inputs[0]), *x = floats(a.inputs[1]), *gamma = floats(a.inputs[2]);
-  const float *mean = floats(a.inputs[3]), *variance = floats(a.inputs[4]);
-  float *dx = floats(a.outputs[0]), *dgamma = floats(a.outputs[1]), *dbeta = floats(a.outputs[2]);
-  float* inverse = reinterpret_cast<float*>(a.workspace + (partial_bytes(s) * s.chunks.count).value);
-  float *scale = inverse + s.channels, *of_sum = scale + s.channels, *of_product = of_sum + s.channels;
-  const double epsilon = real_attribute(shape.attributes, "epsilon");
-  for (std::int64_t c = 0; c < s.channels; ++c)
-    inverse[c] = static_cast<float>(1.0 / std::sqrt(static_cast<double>(variance[c]) + epsilon));
-  const GateKind gate = gate_of(shape);
-  const auto output_gate = [&](std::int64_t n) { return OutputGate{floats(a.inputs[5]) + n * sample}; };
-  const auto mask_gate = [&](std::int64_t n) {
-    return MaskGate{reinterpret_cast<const std::uint32_t*>(a.inputs[5]) + n * mask_words(s)};
-  };
-  const auto rows = [&](std::int64_t n, std::int64_t begin, std::int64_t end) {
-    return BackwardRows{dy + n * sample, x + n * sample, mean, inverse, begin, end, s.channels};
-  };
-  parallel_chunks(shape.device.threads, s.chunks.count, [&](std::int64_t k) {
-    const Partial p = partial(a.workspace, s, k);
-    clear(p, s.channels);
-    for (std::int64_t n = s.chunks.begin(k); n < s.chunks.end(k); ++n)
-      for (std::int64_t r = 0; r < s.rows_per_sample; r += kRowsPerBlock) {
-        const BackwardRows b = rows(n, r, std::min(s.rows_per_sample, r + kRowsPerBlock));
-        if (gate == GateKind::none) sums_plain(b, p.block_first, p.block_second);
-        if (gate == GateKind::output) sums_output(b, output_gate(n), p.block_first, p.block_second);
-        if (gate == GateKind::mask) sums_mask(b, mask_gate(n), p.block_first, p.block_second);
-        close_block(p, s.channels);
+struct BackwardInputs {
+  Sizes sizes;
+  const float *dy, *x, *mean, *inverse_deviation;
+  GateKind gate;
+  const std::byte* gate_data;  // y or its mask
+
+  // Calls visit(tile, its first element, its first channel) over the rows [begin, end) of sample n, in order.
+  template <class Visit>
+  void visit_tiles(std::int64_t n, std::int64_t begin, std::int64_t end, Visit visit) const {
+    const std::int64_t channels = sizes.channels;
+    const std::int64_t columns = std::min(channels, kTile), rows = std::max<std::int64_t>(1, kTile / channels);
+    for (std::int64_t r = begin; r < end; r += rows)
+      for (std::int64_t c = 0; c < channels; c += columns) {
+        const Tile shape{nullptr, nullptr, mean + c, inverse_deviation + c, std::min(rows, end - r),
+                         std::min(columns, channels - c)};
+        visit_one(shape, n, r * channels + c, c, visit);
       }
-  });
+  }
+
+ private:
+  // A channel count beyond a tile is cut within the row, so that the elements stay consecutive.
+  template <class Visit>
+  void visit_one(Tile tile, std::int64_t n, std::int64_t e, std::int64_t channel, Visit visit) const {
+    alignas(64) float gated[kTile];
+    const std::int64_t sample = sizes.rows_per_sample * sizes.channels, count = tile.rows * tile.columns;
+    const std::int64_t at = n * sample + e;
+    if (gate == GateKind::output) keep_positive(dy + at, floats(gate_data) + at, count, gated);
+    if (gate == GateKind::mask)
+      keep_masked(dy + at, reinterpret_cast<const std::uint32_t*>(gate_data) + n * mask_words(sample), e, count, gated);
+    tile.gradient = gate == GateKind::none ? dy + at : gated;
+    tile.x = x + at;
+    visit(tile, at, channel);
+  }
+};
+
+struct BackwardFactors {
+  float *inverse_deviation, *scale, *of_sum, *of_product;  // per channel
+};
+
+void sum_chunk(const BackwardInputs& in, std::int64_t k, const Partial& p) {
+  const Sizes& s = in.sizes;
+  clear(p, s.channels);
+  for (std::int64_t n = s.chunks.begin(k); n < s.chunks.end(k); ++n)
+    for (std::int64_t r = 0; r < s.rows_per_sample; r += kRowsPerBlock) {
+      in.visit_tiles(n, r, std::min(s.rows_per_sample, r + kRowsPerBlock),
+                     [&](const Tile& tile, std::int64_t, std::int64_t channel) {
+                       sum_tile(tile, p.block_first + channel, p.block_second + channel);
+                     });
+      close_block(p, s.channels);
+    }
+}
+
+void close_sums(const Sizes& s, std::byte* workspace, const float* gamma, const BackwardFactors& factors,
+                float* dgamma, float* dbeta) {
   const auto count = static_cast<double>(s.samples * s.rows_per_sample);
   for (std::int64_t c = 0; c < s.channels; ++c) {
     double sum = 0, product = 0;
     for (std::int64_t k = 0; k < s.chunks.count; ++k) {
-      const Partial p = partial(a.workspace, s, k);
+      const Partial p = partial(workspace, s, k);
       sum += p.first[c];
       product += p.second[c];
     }
     dbeta[c] = static_cast<float>(sum);
     dgamma[c] = static_cast<float>(product);
-    scale[c] = gamma[c] * inverse[c];
-    of_sum[c] = static_cast<float>(sum / count);
-    of_product[c] = static_cast<float>(product / count);
+    factors.scale[c] = gamma[c] * factors.inverse_deviation[c];
+    factors.of_sum[c] = static_cast<float>(sum / count);
+    factors.of_product[c] = static_cast<float>(product / count);
   }
+}
+
+// Workspace: the partial sums, then the four factors of every channel.
+void backward(const OpShape& shape, const KernelArguments& a) {
+  const Sizes s = sizes_of(shape.inputs[0]);
+  const float *mean = floats(a.inputs[3]), *variance = floats(a.inputs[4]);
+  float* dx = floats(a.outputs[0]);
+  float* inverse = reinterpret_cast<float*>(a.workspace + (partial_bytes(s) * s.chunks.count).value);
+  const BackwardFactors f{inverse, inverse + s.channels, inverse + 2 * s.channels, inverse + 3 * s.channels};
+  const double epsilon = real_attribute(shape.attributes, "epsilon");
+  for (std::int64_t c = 0; c < s.channels; ++c)
+    inverse[c] = static_cast<float>(1.0 / std::sqrt(static_cast<double>(variance[c]) + epsilon));
+  const GateKind gate = gate_of(shape);
+  const BackwardInputs in{s,       floats(a.inputs[0]), floats(a.inputs[1]),
+                          mean,    inverse,             gate,
+                          gate == GateKind::none ? nullptr : a.inputs[5]};
+  parallel_chunks(shape.device.threads, s.chunks.count,
+                  [&](std::int64_t k) { sum_chunk(in, k, partial(a.workspace, s, k)); });
+  close_sums(s, a.workspace, floats(a.inputs[2]), f, floats(a.outputs[1]), floats(a.outputs[2]));
   parallel_chunks(shape.device.threads, s.chunks.count, [&](std::int64_t k) {
-    for (std::int64_t n = s.chunks.begin(k); n < s.chunks.end(k); ++n) {
-      const BackwardRows b = rows(n, 0, s.rows_per_sample);
-      if (gate == GateKind::none) rows_plain(b, scale, of_sum, of_product, dx + n * sample);
-      if (gate == GateKind::output) rows_output(b, output_gate(n), scale, of_sum, of_product, dx + n * sample);
-      if (gate == GateKind::mask) rows_mask(b, mask_gate(n), scale, of_sum, of_product, dx + n * sample);
-    }
+    for (std::int64_t n = s.chunks.begin(k); n < s.chunks.end(k); ++n)
+      in.visit_tiles(n, 0, s.rows_per_sample, [&](const Tile& tile, std::int64_t element, std::int64_t c) {
+        differentiate_tile(tile, f.scale + c, f.of_sum + c, f.of_product + c, dx + element);
+      });
   });
 }
 

@@ -6,7 +6,8 @@ namespace thimble {
 namespace {
 
 std::int64_t extent_after(std::int64_t extent, std::int64_t kernel, std::int64_t stride, std::int64_t padding) {
-  return (extent + 2 * padding - kernel) / stride + 1;
+  const std::int64_t room = extent + 2 * padding - kernel;
+  return room < 0 ? 0 : room / stride + 1;
 }
 
 // x, w and y name the tensors' types wherever they stand in the op at hand.

@@ -2,7 +2,9 @@
 
 #include <omp.h>
 
-#include "thimble/error.h"
+#include <algorithm>
+
+#include "registration.h"
 #include "thimble/library_scope.h"
 
 namespace thimble {
@@ -28,9 +30,13 @@ struct Descriptors {
   memory::dims strides, padding;
 };
 
+memory::desc weights_as(const ConvolutionSizes& s, Tag tag) {
+  return {{s.outputs, s.inputs, s.kernel_height, s.kernel_width}, memory::data_type::f32, tag};
+}
+
 Descriptors describe(const ConvolutionSizes& s, std::int64_t samples) {
   return {activations(samples, s.inputs, s.height, s.width),
-          {{s.outputs, s.inputs, s.kernel_height, s.kernel_width}, memory::data_type::f32, Tag::any},
+          weights_as(s, Tag::any),
           activations(samples, s.outputs, s.out_height, s.out_width),
           {s.stride, s.stride},
           {s.padding, s.padding}};
@@ -49,8 +55,7 @@ dnnl::primitive_attr user_scratchpad() {
 
 constexpr auto kDirect = dnnl::algorithm::convolution_direct;
 
-dnnl::convolution_forward::primitive_desc forward_descriptor(const ConvolutionSizes& s, std::int64_t samples) {
-  const Descriptors d = describe(s, samples);
+dnnl::convolution_forward::primitive_desc forward_descriptor(const ConvolutionSizes& s, const Descriptors& d) {
   return {{dnnl::prop_kind::forward_training, kDirect, d.source, d.weights, d.destination, d.strides, d.padding,
            right_padding(s)},
           user_scratchpad(), cpu()};
@@ -58,6 +63,16 @@ dnnl::convolution_forward::primitive_desc forward_descriptor(const ConvolutionSi
 
 void set_handle(memory& object, const std::byte* address) {
   object.set_data_handle(const_cast<std::byte*>(address));
+}
+
+THIMBLE_CLONES void add_to(float* __restrict sum, const float* __restrict part, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) sum[i] += part[i];
+}
+
+// Primitives are made for, and run on, the calling thread alone; TBB does the rest.
+void set_one_thread() {
+  const LibraryScope library;
+  omp_set_num_threads(1);
 }
 
 Bytes aligned(std::size_t size) { return align_up(Bytes{static_cast<std::int64_t>(size)}, kAlignment); }
@@ -69,31 +84,35 @@ ConvolutionEngine::ConvolutionEngine(ConvolutionPass pass, const ConvolutionSize
       sizes_(sizes),
       chunks_(Chunks::of(sizes.samples, pass == ConvolutionPass::backward_weights ? kWeightChunks : kChunks)) {
   const LibraryScope library;
-  omp_set_num_threads(1);  // primitives are made for, and run on, the calling thread alone
+  set_one_thread();
   for (std::int64_t c = 0; c < chunks_.count; ++c) add_chunk(chunks_.end(c) - chunks_.begin(c));
-  const memory::desc plain({sizes.outputs, sizes.inputs, sizes.kernel_height, sizes.kernel_width},
-                           memory::data_type::f32, Tag::oihw);
-  plain_ = memory(plain, cpu(), DNNL_MEMORY_NONE);
+  plain_ = memory(weights_as(sizes, Tag::oihw), cpu(), DNNL_MEMORY_NONE);
   packed_memory_ = memory(packed_, cpu(), DNNL_MEMORY_NONE);
   const bool unpack = pass_ == ConvolutionPass::backward_weights;
   memory& from = unpack ? packed_memory_ : plain_;
   memory& to = unpack ? plain_ : packed_memory_;
-  reorder_ = dnnl::reorder(from, to);
+  const dnnl::reorder::primitive_desc reordering(from, to, user_scratchpad());
+  reorder_ = dnnl::reorder(reordering);
   reorder_stream_ = dnnl::stream(cpu());
-  reorder_arguments_ = {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}};
+  reorder_scratchpad_ = memory(reordering.scratchpad_desc(), cpu(), DNNL_MEMORY_NONE);
+  reorder_arguments_ = {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}, {DNNL_ARG_SCRATCHPAD, reorder_scratchpad_}};
   packed_bytes_ = aligned(packed_.get_size());
+  // Never while a chunk runs, so the first chunk's scratchpad serves the reorder too.
+  scratch_bytes_ = std::max(scratch_bytes_, aligned(reordering.scratchpad_desc().get_size()));
   workspace_ = packed_bytes_ * (unpack ? chunks_.count : 1) + scratch_bytes_ * chunks_.count;
 }
 
 void ConvolutionEngine::add_chunk(std::int64_t samples) {
-  const Descriptors d = describe(sizes_, samples);
-  const auto hint = forward_descriptor(sizes_, samples);
+  Descriptors d = describe(sizes_, samples);
+  const auto hint = forward_descriptor(sizes_, d);
+  if (!runs_.empty()) d.weights = packed_;  // all chunks read, or write, one packing
   ChunkRun run;
   memory::desc packed, scratchpad;
   if (pass_ == ConvolutionPass::forward) {
-    packed = hint.weights_desc();
-    scratchpad = hint.scratchpad_desc();
-    run.primitive = dnnl::convolution_forward(hint);
+    const auto pd = forward_descriptor(sizes_, d);
+    packed = pd.weights_desc();
+    scratchpad = pd.scratchpad_desc();
+    run.primitive = dnnl::convolution_forward(pd);
   } else if (pass_ == ConvolutionPass::backward_data) {
     const dnnl::convolution_backward_data::primitive_desc pd(
         {kDirect, d.source, d.weights, d.destination, d.strides, d.padding, right_padding(sizes_)}, user_scratchpad(),
@@ -109,8 +128,6 @@ void ConvolutionEngine::add_chunk(std::int64_t samples) {
     scratchpad = pd.scratchpad_desc();
     run.primitive = dnnl::convolution_backward_weights(pd);
   }
-  if (!runs_.empty() && packed != packed_)
-    throw Error("convolution: oneDNN packs the weights of two chunk sizes differently");
   packed_ = packed;
   scratch_bytes_ = std::max(scratch_bytes_, aligned(scratchpad.get_size()));
   run.stream = dnnl::stream(cpu());
@@ -129,6 +146,7 @@ void ConvolutionEngine::add_chunk(std::int64_t samples) {
 
 void ConvolutionEngine::bind(std::int64_t index, const std::byte* source, const std::byte* destination,
                              std::byte* packed, std::byte* scratch) {
+  const LibraryScope library;  // oneDNN clears the padding of packed weights at once
   ChunkRun& run = runs_[static_cast<std::size_t>(index)];
   const std::int64_t sample = chunks_.begin(index);
   set_handle(run.source, source + sample * sizes_.height * sizes_.width * sizes_.inputs * 4);
@@ -138,7 +156,7 @@ void ConvolutionEngine::bind(std::int64_t index, const std::byte* source, const 
 }
 
 void ConvolutionEngine::execute(ChunkRun& chunk) {
-  omp_set_num_threads(1);
+  set_one_thread();
   const LibraryScope library;
   chunk.primitive.execute(chunk.stream, chunk.arguments);
   chunk.stream.wait();
@@ -148,11 +166,12 @@ void ConvolutionEngine::run(const std::byte* first, const std::byte* second, std
                             int threads) {
   const bool is_weights = pass_ == ConvolutionPass::backward_weights;
   std::byte* scratch = workspace + packed_bytes_.value * (is_weights ? chunks_.count : 1);
+  set_one_thread();
   const auto reorder = [&](const std::byte* plain) {
-    omp_set_num_threads(1);
     const LibraryScope library;
     set_handle(plain_, plain);
     set_handle(packed_memory_, workspace);
+    set_handle(reorder_scratchpad_, scratch);
     reorder_.execute(reorder_stream_, reorder_arguments_);
     reorder_stream_.wait();
   };
@@ -173,11 +192,9 @@ void ConvolutionEngine::sum_partials(std::byte* workspace, int threads) const {
   const std::int64_t elements = static_cast<std::int64_t>(packed_.get_size()) / 4;
   const Chunks pieces = Chunks::of(elements, 8);
   parallel_chunks(threads, pieces.count, [&](std::int64_t p) {
-    float* sum = reinterpret_cast<float*>(workspace);
-    for (std::int64_t c = 1; c < chunks_.count; ++c) {
-      const float* part = reinterpret_cast<const float*>(workspace + c * packed_bytes_.value);
-      for (std::int64_t i = pieces.begin(p); i < pieces.end(p); ++i) sum[i] += part[i];
-    }
+    const std::int64_t at = 4 * pieces.begin(p), count = pieces.end(p) - pieces.begin(p);
+    for (std::int64_t c = 1; c < chunks_.count; ++c)
+      add_to(floats(workspace + at), floats(workspace + c * packed_bytes_.value + at), count);
   });
 }
 

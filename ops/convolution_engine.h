@@ -25,7 +25,7 @@ class ConvolutionEngine {
  public:
   ConvolutionEngine(ConvolutionPass pass, const ConvolutionSizes& sizes);
   Bytes workspace() const { return workspace_; }
-  /// `activation_in` is x (forward, weights) or unused; `other` is w (forward, data) or dy (weights).
+  /// first, second -> result is (x, w) -> y forward, (dy, w) -> dx for data, (x, dy) -> dw for weights.
   void run(const std::byte* first, const std::byte* second, std::byte* result, std::byte* workspace, int threads);
 
  private:
@@ -47,7 +47,7 @@ class ConvolutionEngine {
   dnnl::memory::desc packed_;
   Bytes packed_bytes_, scratch_bytes_, workspace_;
   std::vector<ChunkRun> runs_;
-  dnnl::memory plain_, packed_memory_;
+  dnnl::memory plain_, packed_memory_, reorder_scratchpad_;
   dnnl::reorder reorder_;
   std::unordered_map<int, dnnl::memory> reorder_arguments_;
   dnnl::stream reorder_stream_;

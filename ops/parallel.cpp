@@ -1,7 +1,10 @@
 #include "thimble/parallel.h"
 
+#include <tbb/global_control.h>
+#include <tbb/info.h>
 #include <tbb/parallel_for.h>
 #include <tbb/task_arena.h>
+#include <tbb/task_scheduler_observer.h>
 
 #include <map>
 #include <mutex>
@@ -11,11 +14,30 @@
 namespace thimble {
 namespace {
 
+// What a worker does between our bodies is TBB's doing, not ours.
+class WorkerScope final : public tbb::task_scheduler_observer {
+ public:
+  explicit WorkerScope(tbb::task_arena& arena) : task_scheduler_observer(arena) { observe(true); }
+  ~WorkerScope() override { observe(false); }
+  void on_scheduler_entry(bool is_worker) override { library_depth() += is_worker ? 1 : 0; }
+  void on_scheduler_exit(bool is_worker) override { library_depth() -= is_worker ? 1 : 0; }
+};
+
+struct Workers {
+  explicit Workers(int threads) : arena(threads), scope(arena) {}
+  tbb::task_arena arena;
+  WorkerScope scope;
+};
+
 tbb::task_arena& arena_of(int threads) {
+  // Who asks for more threads than cores gets them; else TBB warns on stderr and gives fewer.
+  if (threads > tbb::info::default_concurrency()) {
+    static const tbb::global_control more(tbb::global_control::max_allowed_parallelism, 256);
+  }
   static std::mutex mutex;
-  static std::map<int, tbb::task_arena> arenas;
+  static std::map<int, Workers> workers;
   const std::lock_guard lock(mutex);
-  return arenas.try_emplace(threads, threads).first->second;
+  return workers.try_emplace(threads, threads).first->second.arena;
 }
 
 }  // namespace

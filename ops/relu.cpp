@@ -1,4 +1,5 @@
 // ReLU. Backward takes the sign from the output where that is kept anyway, else from a mask of one bit per element.
+#include "bit_mask.h"
 #include "registration.h"
 #include "thimble/parallel.h"
 
@@ -7,29 +8,23 @@ namespace {
 
 constexpr std::int64_t kChunks = 16;
 
-std::int64_t words_per_sample(const TensorType& type) { return (elements_per_sample(type) + 31) / 32; }
-
 THIMBLE_CLONES void rectify(const float* x, float* y, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) y[i] = x[i] < 0 ? 0.0f : x[i];  // a NaN stays one
-}
-
-THIMBLE_CLONES void pass_positive(const float* dy, const float* y, float* dx, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) dx[i] = y[i] > 0 ? dy[i] : 0.0f;
+#pragma GCC ivdep
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float value = x[i];
+    y[i] = value < 0 ? 0.0f : value;  // a NaN stays one
+  }
 }
 
 void forward(const OpShape& shape, const KernelArguments& a) {
   const std::int64_t elements = elements_per_sample(shape.inputs[0]);
   const Chunks chunks = Chunks::of(shape.inputs[0].shape[0], kChunks);
+  const bool mask = flag(shape.attributes, "mask");
   parallel_chunks(shape.device.threads, chunks.count, [&](std::int64_t k) {
     for (std::int64_t n = chunks.begin(k); n < chunks.end(k); ++n) {
       float* y = floats(a.outputs[0]) + n * elements;
       rectify(floats(a.inputs[0]) + n * elements, y, elements);
-      if (!flag(shape.attributes, "mask")) continue;
-      auto* words = reinterpret_cast<std::uint32_t*>(a.outputs[1]) + n * words_per_sample(shape.inputs[0]);
-      for (std::int64_t e = 0; e < elements; ++e) {
-        if (e % 32 == 0) words[e / 32] = 0;
-        words[e / 32] |= static_cast<std::uint32_t>(y[e] > 0) << (e % 32);
-      }
+      if (mask) write_mask(y, elements, reinterpret_cast<std::uint32_t*>(a.outputs[1]) + n * mask_words(elements));
     }
   });
 }
@@ -42,12 +37,10 @@ void backward(const OpShape& shape, const KernelArguments& a) {
     for (std::int64_t n = chunks.begin(k); n < chunks.end(k); ++n) {
       const float* dy = floats(a.inputs[0]) + n * elements;
       float* dx = floats(a.outputs[0]) + n * elements;
-      if (!use_mask) {
-        pass_positive(dy, floats(a.inputs[1]) + n * elements, dx, elements);
-        continue;
-      }
-      const auto* words = reinterpret_cast<const std::uint32_t*>(a.inputs[1]) + n * words_per_sample(shape.inputs[0]);
-      for (std::int64_t e = 0; e < elements; ++e) dx[e] = (words[e / 32] >> (e % 32) & 1u) != 0 ? dy[e] : 0.0f;
+      if (use_mask)
+        keep_masked(dy, reinterpret_cast<const std::uint32_t*>(a.inputs[1]) + n * mask_words(elements), 0, elements, dx);
+      else
+        keep_positive(dy, floats(a.inputs[1]) + n * elements, elements, dx);
     }
   });
 }

@@ -12,16 +12,20 @@ struct Rates {
   bool nesterov;
 };
 
-THIMBLE_CLONES void step(const Rates& rates, const float* gradient, float* weight, float* velocity, std::int64_t n) {
+// Each output may be the storage of the input it is a new version of.
+THIMBLE_CLONES void step(const Rates& rates, const float* weight, const float* gradient, const float* velocity,
+                         float* new_weight, float* new_velocity, std::int64_t n) {
+  const float momentum = rates.momentum, decay = rates.weight_decay, learning_rate = rates.learning_rate;
+  const bool nesterov = rates.nesterov;
+#pragma GCC ivdep
   for (std::int64_t i = 0; i < n; ++i) {
-    const float g = gradient[i] + rates.weight_decay * weight[i];
-    const float v = rates.momentum * velocity[i] + g;
-    velocity[i] = v;
-    weight[i] -= rates.learning_rate * (rates.nesterov ? g + rates.momentum * v : v);
+    const float w = weight[i], g = gradient[i] + decay * w;
+    const float v = momentum * velocity[i] + g;
+    new_velocity[i] = v;
+    new_weight[i] = w - learning_rate * (nesterov ? g + momentum * v : v);
   }
 }
 
-// The outputs are the inputs' storage: both are new versions.
 void run(const OpShape& shape, const KernelArguments& a) {
   const Rates rates{a.scalars->learning_rate, static_cast<float>(real_attribute(shape.attributes, "momentum")),
                     static_cast<float>(real_attribute(shape.attributes, "weight_decay")),
@@ -29,7 +33,8 @@ void run(const OpShape& shape, const KernelArguments& a) {
   const Chunks chunks = Chunks::of(element_count(shape.inputs[0]), kChunks);
   parallel_chunks(shape.device.threads, chunks.count, [&](std::int64_t k) {
     const std::int64_t at = chunks.begin(k);
-    step(rates, floats(a.inputs[1]) + at, floats(a.outputs[0]) + at, floats(a.outputs[1]) + at, chunks.end(k) - at);
+    step(rates, floats(a.inputs[0]) + at, floats(a.inputs[1]) + at, floats(a.inputs[2]) + at, floats(a.outputs[0]) + at,
+         floats(a.outputs[1]) + at, chunks.end(k) - at);
   });
 }
 

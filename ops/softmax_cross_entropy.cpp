@@ -1,4 +1,6 @@
 // Softmax and cross-entropy of logits {N, K} against labels {N}; the mean is over the whole step's batch.
+#include <algorithm>
+
 #include "registration.h"
 
 namespace thimble {
@@ -10,6 +12,9 @@ void forward(const OpShape& shape, const KernelArguments& a) {
   double loss = 0;
   std::int64_t correct = 0;
   for (std::int64_t n = 0; n < samples; ++n) {
+    if (labels[n] < 0 || labels[n] >= classes)
+      throw InvalidArgument("softmax_cross_entropy: label " + std::to_string(labels[n]) + " of sample " +
+                            std::to_string(a.samples.begin + n) + "; there are " + std::to_string(classes) + " classes");
     const float* logits = floats(a.inputs[0]) + n * classes;
     float* probabilities = floats(a.outputs[2]) + n * classes;
     const std::int64_t best = std::max_element(logits, logits + classes) - logits;
@@ -59,6 +64,7 @@ void register_softmax_cross_entropy(OpRegistry& registry) {
     g.set_input_gradient(0, g.emit("softmax_cross_entropy_backward", "d_input", {g.output(2), g.input(1)}).front());
   };
   loss.make_kernel = [](const OpShape& s) { return function_kernel(s, forward); };
+  loss.in_place = {{0, 2}};
   registry.add(loss);
 
   OpDefinition back;

@@ -56,10 +56,10 @@ TEST(Cifar10, NamesTheMissingFileAndWhereItComesFrom) {
   EXPECT_THROW(load_cifar10(folder.file("no such folder")), EnvironmentError);
 }
 
-TEST(Cifar10, RefusesTruncatedFiles) {
+TEST(Cifar10, RefusesFilesOfAnotherSize) {
   TemporaryFolder folder;
-  for (std::size_t size : {std::size_t{2000 * 3073 - 1}, std::size_t{1999 * 3073}, std::size_t{0}}) {
-    folder.write("train_2000.bin", records(2000).substr(0, size));
+  for (std::size_t size : {std::size_t{2000 * 3073 - 1}, std::size_t{1999 * 3073}, std::size_t{0}, std::size_t{2001 * 3073}}) {
+    folder.write("train_2000.bin", records(2001).substr(0, size));
     const std::string message = message_of<BadInput>([&] { load_cifar10(folder.path()); });
     EXPECT_TRUE(holds(message, "train_2000.bin") && holds(message, std::to_string(size))) << message;
   }

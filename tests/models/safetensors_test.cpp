@@ -164,6 +164,9 @@ TEST(Safetensors, WritesNothingThatItWouldRefuse) {
   refused({}, {{"k", "\xff"}});
   EXPECT_THROW(write_safetensors(path, std::vector<NamedBytes>{{"m", {DType::bit, {32}}, four}}, {}), InvalidArgument);
   EXPECT_THROW(write_safetensors(folder.file("no/such/folder"), std::vector<NamedBytes>{}, {}), EnvironmentError);
+  std::filesystem::create_directories(folder.file("taken/inside"));  // the rename fails after everything is written
+  EXPECT_THROW(write_safetensors(folder.file("taken"), std::vector<NamedBytes>{}, {}), EnvironmentError);
+  std::filesystem::remove_all(folder.file("taken"));
   EXPECT_EQ(std::filesystem::file_size(path), 3u);
   EXPECT_EQ(folder.file_count(), 1u);
 }

@@ -1,0 +1,99 @@
+#include "guarded_run.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+
+namespace thimble::testing {
+namespace {
+
+constexpr std::size_t kGuard = 256;
+constexpr std::byte kGuardByte{0xA5};
+constexpr std::byte kNaNByte{0xFF};
+
+// The guard behind begins at the very next byte.
+class GuardedBuffer {
+ public:
+  explicit GuardedBuffer(std::size_t size)
+      : size_(size), block_(static_cast<std::byte*>(std::aligned_alloc(64, (size + 2 * kGuard + 63) / 64 * 64)), std::free) {
+    std::fill_n(block_.get(), size + 2 * kGuard, kGuardByte);
+    fill_with_nan();
+  }
+  std::byte* data() const { return block_.get() + kGuard; }
+  void fill_with_nan() { std::fill_n(data(), size_, kNaNByte); }
+  void assign(const ByteVector& bytes) {
+    if (size_ != 0) std::memcpy(data(), bytes.data(), size_);
+  }
+  ByteVector bytes() const { return {data(), data() + size_}; }
+  bool intact() const {
+    const auto guards = [](const std::byte* at) {
+      return std::all_of(at, at + kGuard, [](std::byte b) { return b == kGuardByte; });
+    };
+    return guards(block_.get()) && guards(data() + size_);
+  }
+
+ private:
+  std::size_t size_;
+  std::unique_ptr<std::byte, decltype(&std::free)> block_;
+};
+
+std::size_t size_of(const TensorType& type) { return static_cast<std::size_t>(bytes_of(type).value); }
+
+int input_under(const KernelRun& run, std::size_t output) {
+  for (InPlacePair pair : run.in_place)
+    if (static_cast<std::size_t>(pair.output) == output) return pair.input;
+  return -1;
+}
+
+}  // namespace
+
+KernelResult run_guarded(const OpRegistry& registry, const KernelRun& run) {
+  const OpDefinition& definition = registry.at(run.kind);
+  OpShape shape{run.types, {}, run.attributes, {}};
+  shape.device.threads = run.threads;
+  for (const OutputSpec& spec : definition.infer(run.types, run.attributes)) shape.outputs.push_back(spec.type);
+
+  KernelResult result{shape.outputs, {}, 0};
+  std::vector<GuardedBuffer> inputs, outputs;
+  std::vector<const std::byte*> input_addresses;
+  std::vector<std::byte*> output_addresses;
+  for (const TensorType& type : run.types) input_addresses.push_back(inputs.emplace_back(size_of(type)).data());
+  for (std::size_t i = 0; i < shape.outputs.size(); ++i) {
+    const int under = input_under(run, i);
+    outputs.emplace_back(under >= 0 ? 0 : size_of(shape.outputs[i]));
+    output_addresses.push_back(under >= 0 ? inputs[static_cast<std::size_t>(under)].data() : outputs[i].data());
+  }
+  GuardedBuffer workspace(static_cast<std::size_t>(registry.workspace(run.kind, shape).value));
+  const auto kernel = definition.make_kernel(shape);
+  const KernelArguments arguments{input_addresses, output_addresses, workspace.data(), &run.scalars,
+                                  {run.first_sample, run.first_sample + run.samples}, run.batch, run.first_microbatch};
+  for (int repeat = 0; repeat < 2; ++repeat) {
+    for (std::size_t i = 0; i < inputs.size(); ++i) inputs[i].assign(run.inputs.at(i));
+    for (GuardedBuffer& output : outputs) output.fill_with_nan();
+    if (!run.sum_so_far.empty()) outputs[0].assign(run.sum_so_far);
+    workspace.fill_with_nan();
+    const std::int64_t before = own_allocations();
+    kernel->run(arguments);
+    result.own_allocations = own_allocations() - before;
+    std::vector<ByteVector> got;
+    for (std::size_t i = 0; i < outputs.size(); ++i)
+      got.emplace_back(output_addresses[i], output_addresses[i] + size_of(shape.outputs[i]));
+    EXPECT_TRUE(repeat == 0 || got == result.outputs) << run.kind << " gives other bits the second time";
+    result.outputs = std::move(got);
+  }
+  for (std::size_t i = 0; i < outputs.size(); ++i)
+    EXPECT_TRUE(outputs[i].intact()) << run.kind << " writes outside of its output " << i;
+  EXPECT_TRUE(workspace.intact()) << run.kind << " writes outside of its workspace";
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    const bool overwritten = std::any_of(run.in_place.begin(), run.in_place.end(),
+                                         [&](InPlacePair p) { return static_cast<std::size_t>(p.input) == i; });
+    EXPECT_TRUE(inputs[i].intact()) << run.kind << " writes outside of its input " << i;
+    EXPECT_TRUE(overwritten || inputs[i].bytes() == run.inputs[i]) << run.kind << " changes its input " << i;
+  }
+  return result;
+}
+
+}  // namespace thimble::testing

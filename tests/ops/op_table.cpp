@@ -1,0 +1,106 @@
+#include "op_table.h"
+
+namespace thimble::testing {
+namespace {
+
+using Shape = std::vector<std::int64_t>;
+
+RowInput samples(Shape shape) { return {std::move(shape), true, Fill::normal}; }
+RowInput weights(Shape shape) { return {std::move(shape), false, Fill::normal}; }
+RowInput positive(Shape shape) { return {std::move(shape), false, Fill::positive}; }
+RowInput labels(std::int64_t count) { return {{count}, true, Fill::labels}; }
+
+Attributes window(std::int64_t stride, std::int64_t padding) { return {{"stride", stride}, {"padding", padding}}; }
+Attributes norm(std::int64_t relu) { return {{"relu", relu}, {"epsilon", 1e-5}}; }
+Attributes sgd(std::int64_t nesterov) { return {{"momentum", 0.9}, {"weight_decay", 5e-4}, {"nesterov", nesterov}}; }
+
+constexpr const char* kSums = "float sums of up to some thousand products, each rounded to 6e-8";
+constexpr const char* kFewRoundings = "a handful of float roundings of 6e-8";
+constexpr const char* kLargeMean = "x - mean loses what the mean rounds away: 6e-8 of 100 deviations";
+constexpr const char* kExact = "one rounding, or none";
+
+void add_convolutions(std::vector<Row>& rows) {
+  const auto row = [&](const char* name, Shape x, Shape w, std::int64_t stride, std::int64_t padding) {
+    rows.push_back({name, "conv2d", {samples(x), weights(w)}, window(stride, padding), 5e-6, kSums, rows.size()});
+  };
+  row("conv_3x3", {5, 8, 8, 16}, {16, 16, 3, 3}, 1, 1);
+  row("conv_3x3_stride_2", {5, 8, 8, 16}, {32, 16, 3, 3}, 2, 1);
+  row("conv_1x1_stride_2", {17, 8, 8, 16}, {32, 16, 1, 1}, 2, 0);
+  row("conv_1x1", {5, 5, 5, 16}, {24, 16, 1, 1}, 1, 0);
+  row("conv_3_channels", {17, 9, 7, 3}, {16, 3, 3, 3}, 1, 1);
+  row("conv_odd_everything", {3, 7, 5, 5}, {7, 5, 3, 3}, 2, 1);
+  row("conv_last_column_unused", {9, 6, 6, 4}, {6, 4, 3, 3}, 2, 0);
+  row("conv_oblong_window", {4, 6, 7, 8}, {8, 8, 2, 3}, 1, 1);
+  row("conv_one_sample", {1, 12, 12, 32}, {32, 32, 3, 3}, 1, 1);
+  row("conv_one_pixel", {2, 1, 1, 1}, {1, 1, 1, 1}, 1, 0);
+  row("conv_short_last_chunk", {17, 4, 4, 64}, {64, 64, 3, 3}, 1, 1);
+  row("conv_many_samples", {100, 4, 4, 16}, {16, 16, 3, 3}, 1, 1);
+}
+
+void add_batch_norms(std::vector<Row>& rows) {
+  const auto row = [&](std::string name, Shape x, std::int64_t relu, bool kept, double offset) {
+    const Shape c{x.back()};
+    rows.push_back({std::move(name), "batch_norm", {samples(x), weights(c), weights(c)}, norm(relu),
+                    offset != 0 ? 3e-5 : 5e-6, offset != 0 ? kLargeMean : kSums, rows.size(), kept, offset});
+  };
+  row("norm", {5, 6, 6, 16}, 0, false, 0);
+  row("norm_relu_mask", {17, 6, 5, 32}, 1, false, 0);
+  row("norm_relu_output", {17, 6, 5, 32}, 1, true, 0);
+  row("norm_relu_mask_odd", {3, 5, 7, 5}, 1, false, 0);
+  row("norm_relu_output_odd", {3, 5, 7, 5}, 1, true, 0);
+  row("norm_one_sample", {1, 9, 9, 7}, 1, false, 0);
+  row("norm_three_values", {3, 1, 1, 3}, 0, false, 0);  // of two values the gradient cancels to rounding errors
+  row("norm_wider_than_a_tile", {2, 2, 2, 1100}, 1, false, 0);
+  row("norm_mean_of_100_deviations", {8, 8, 8, 16}, 0, false, 100);
+  for (std::int64_t relu : {0, 1})
+    rows.push_back({relu != 0 ? "norm_inference_relu" : "norm_inference", "batch_norm_inference",
+                    {samples({5, 4, 3, 9}), weights({9}), weights({9}), weights({9}), positive({9})}, norm(relu), 2e-6,
+                    kFewRoundings, rows.size()});
+  rows.push_back({"running_statistics", "running_statistics",
+                  {weights({21}), positive({21}), weights({21}), positive({21})},
+                  {{"momentum", 0.1}, {"elements_per_sample", std::int64_t{4}}}, 1e-6, kFewRoundings, rows.size()});
+}
+
+void add_element_wise(std::vector<Row>& rows) {
+  rows.push_back({"relu_mask", "relu", {samples({5, 3, 3, 7})}, {}, 0, kExact, rows.size()});
+  rows.push_back({"relu_output", "relu", {samples({5, 3, 3, 7})}, {}, 0, kExact, rows.size(), true});
+  rows.push_back({"relu_many", "relu", {samples({33, 64})}, {}, 0, kExact, rows.size()});
+  rows.push_back({"add", "add", {samples({7, 3, 5, 3}), samples({7, 3, 5, 3})}, {}, 1e-7, kExact, rows.size()});
+  rows.push_back({"add_weights", "add", {weights({101}), weights({101})}, {}, 1e-7, kExact, rows.size()});
+  rows.push_back({"dropout", "dropout", {samples({9, 5, 5, 3})}, {{"rate", 0.3}, {"stream", std::int64_t{7}}}, 2e-7,
+                  kFewRoundings, rows.size()});
+  rows.push_back({"dropout_of_nothing", "dropout", {samples({3, 130})}, {{"rate", 0.0}, {"stream", std::int64_t{0}}},
+                  0, kExact, rows.size()});
+  rows.push_back({"accumulate_first", "accumulate", {weights({77})}, {}, 0, kExact, rows.size()});
+  rows.push_back({"accumulate_next", "accumulate", {weights({77})}, {}, 1e-7, kExact, rows.size(), false, 0, false});
+  for (std::int64_t nesterov : {0, 1})
+    rows.push_back({nesterov != 0 ? "sgd_nesterov" : "sgd", "sgd_update",
+                    {weights({5, 7, 3}), weights({5, 7, 3}), weights({5, 7, 3})}, sgd(nesterov), 5e-7, kFewRoundings,
+                    rows.size()});
+}
+
+void add_heads(std::vector<Row>& rows) {
+  rows.push_back({"pool", "global_average_pool", {samples({9, 4, 6, 24})}, {}, 1e-6, kSums, rows.size()});
+  rows.push_back({"pool_one_pixel", "global_average_pool", {samples({1, 1, 1, 5})}, {}, 1e-6, kSums, rows.size()});
+  rows.push_back({"linear", "linear", {samples({17, 37}), weights({10, 37}), weights({10})}, {}, 2e-6, kSums, rows.size()});
+  rows.push_back({"linear_one", "linear", {samples({1, 1}), weights({1, 1}), weights({1})}, {}, 2e-6, kSums, rows.size()});
+  rows.push_back({"linear_wide", "linear", {samples({100, 128}), weights({100, 128}), weights({100})}, {}, 3e-6, kSums,
+                  rows.size()});
+  rows.push_back({"cross_entropy", "softmax_cross_entropy", {samples({17, 10}), labels(17)}, {}, 1e-6, kFewRoundings,
+                  rows.size()});
+  rows.push_back({"cross_entropy_large_logits", "softmax_cross_entropy", {samples({4, 3}), labels(4)}, {}, 1e-5,
+                  "logits of 300 are rounded to 3e-5", rows.size(), false, 300});
+}
+
+}  // namespace
+
+std::vector<Row> op_table() {
+  std::vector<Row> rows;
+  add_convolutions(rows);
+  add_batch_norms(rows);
+  add_element_wise(rows);
+  add_heads(rows);
+  return rows;
+}
+
+}  // namespace thimble::testing

@@ -1,0 +1,285 @@
+#include "reference_ops.h"
+
+#include <cmath>
+#include <stdexcept>
+
+namespace thimble::testing {
+namespace {
+
+using Index = std::int64_t;
+
+Array zeros(std::vector<Index> shape) {
+  Index count = 1;
+  for (Index extent : shape) count *= extent;
+  return {std::move(shape), std::vector<double>(static_cast<std::size_t>(count))};
+}
+
+double& at(Array& a, Index i) { return a.values.at(static_cast<std::size_t>(i)); }
+double at(const Array& a, Index i) { return a.values.at(static_cast<std::size_t>(i)); }
+Index count(const Array& a) { return static_cast<Index>(a.values.size()); }
+
+Index whole(const ReferenceCall& call, const char* name) {
+  auto found = call.attributes.find(name);
+  return found == call.attributes.end() ? 0 : std::get<Index>(found->second);
+}
+double real(const ReferenceCall& call, const char* name) { return std::get<double>(call.attributes.at(name)); }
+
+// Calls visit(index in y, index in x, index in w) for every product a convolution adds up.
+template <class Visit>
+void visit_products(const ReferenceCall& call, const Array& y, Visit visit) {
+  const auto& x = call.inputs[0].shape;
+  const auto& w = call.inputs[1].shape;
+  const Index stride = whole(call, "stride"), padding = whole(call, "padding");
+  for (Index n = 0; n < y.shape[0]; ++n)
+    for (Index oh = 0; oh < y.shape[1]; ++oh)
+      for (Index ow = 0; ow < y.shape[2]; ++ow)
+        for (Index o = 0; o < w[0]; ++o)
+          for (Index kh = 0; kh < w[2]; ++kh)
+            for (Index kw = 0; kw < w[3]; ++kw) {
+              const Index h = oh * stride + kh - padding, v = ow * stride + kw - padding;
+              if (h < 0 || v < 0 || h >= x[1] || v >= x[2]) continue;
+              for (Index i = 0; i < w[1]; ++i)
+                visit(((n * y.shape[1] + oh) * y.shape[2] + ow) * w[0] + o, ((n * x[1] + h) * x[2] + v) * x[3] + i,
+                      ((o * w[1] + i) * w[2] + kh) * w[3] + kw);
+            }
+}
+
+Array convolution(const ReferenceCall& call) {
+  const auto& x = call.inputs[0].shape;
+  const auto& w = call.inputs[1].shape;
+  const Index stride = whole(call, "stride"), padding = whole(call, "padding");
+  Array y = zeros({x[0], (x[1] + 2 * padding - w[2]) / stride + 1, (x[2] + 2 * padding - w[3]) / stride + 1, w[0]});
+  visit_products(call, y, [&](Index iy, Index ix, Index iw) {
+    at(y, iy) += at(call.inputs[0], ix) * at(call.inputs[1], iw);
+  });
+  return y;
+}
+
+std::vector<Array> convolution_gradient(const ReferenceCall& call, const Array& dy) {
+  Array dx = zeros(call.inputs[0].shape), dw = zeros(call.inputs[1].shape);
+  visit_products(call, dy, [&](Index iy, Index ix, Index iw) {
+    at(dx, ix) += at(dy, iy) * at(call.inputs[1], iw);
+    at(dw, iw) += at(dy, iy) * at(call.inputs[0], ix);
+  });
+  return {dx, dw};
+}
+
+// Two passes: the mean, then the squares of what differs from it.
+std::vector<Array> statistics(const Array& x) {
+  const Index channels = x.shape.back(), rows = count(x) / channels;
+  Array mean = zeros({channels}), variance = zeros({channels});
+  for (Index i = 0; i < count(x); ++i) at(mean, i % channels) += at(x, i) / static_cast<double>(rows);
+  for (Index i = 0; i < count(x); ++i)
+    at(variance, i % channels) += std::pow(at(x, i) - at(mean, i % channels), 2) / static_cast<double>(rows);
+  return {mean, variance};
+}
+
+Array normalized(const ReferenceCall& call, const Array& mean, const Array& variance) {
+  const Array& x = call.inputs[0];
+  Array y = zeros(x.shape);
+  for (Index i = 0; i < count(x); ++i) {
+    const Index c = i % x.shape.back();
+    at(y, i) = (at(x, i) - at(mean, c)) / std::sqrt(at(variance, c) + real(call, "epsilon")) * at(call.inputs[1], c) +
+               at(call.inputs[2], c);
+    if (whole(call, "relu") != 0 && at(y, i) < 0) at(y, i) = 0;
+  }
+  return y;
+}
+
+std::vector<Array> batch_norm_gradient(const ReferenceCall& call, const Array& dy) {
+  const Array& x = call.inputs[0];
+  const Index channels = x.shape.back();
+  const auto rows = static_cast<double>(count(x) / channels);
+  const auto moments = statistics(x);
+  const Array y = normalized(call, moments[0], moments[1]);
+  Array dx = zeros(x.shape), dgamma = zeros({channels}), dbeta = zeros({channels});
+  const auto passes = [&](Index i) { return whole(call, "relu") != 0 && !(at(y, i) > 0) ? 0.0 : at(dy, i); };
+  const auto deviation = [&](Index c) { return std::sqrt(at(moments[1], c) + real(call, "epsilon")); };
+  for (Index i = 0; i < count(x); ++i) {
+    const Index c = i % channels;
+    at(dbeta, c) += passes(i);
+    at(dgamma, c) += passes(i) * (at(x, i) - at(moments[0], c)) / deviation(c);
+  }
+  for (Index i = 0; i < count(x); ++i) {
+    const Index c = i % channels;
+    const double unit = (at(x, i) - at(moments[0], c)) / deviation(c);
+    at(dx, i) = at(call.inputs[1], c) / deviation(c) * (passes(i) - at(dbeta, c) / rows - unit * at(dgamma, c) / rows);
+  }
+  return {dx, dgamma, dbeta};
+}
+
+std::vector<Array> running_statistics(const ReferenceCall& call) {
+  const double momentum = real(call, "momentum");
+  const auto n = static_cast<double>(call.batch / 2 * whole(call, "elements_per_sample"));  // half a batch is at hand
+  Array mean = call.inputs[2], variance = call.inputs[3];
+  for (Index c = 0; c < count(mean); ++c) {
+    at(mean, c) += momentum * (at(call.inputs[0], c) - at(mean, c));
+    at(variance, c) += momentum * (at(call.inputs[1], c) * n / (n - 1) - at(variance, c));
+  }
+  return {mean, variance};
+}
+
+Array average_pool(const Array& x) {
+  const Index rows = x.shape[1] * x.shape[2], channels = x.shape[3];
+  Array y = zeros({x.shape[0], channels});
+  for (Index i = 0; i < count(x); ++i)
+    at(y, i / (rows * channels) * channels + i % channels) += at(x, i) / static_cast<double>(rows);
+  return y;
+}
+
+Array average_pool_gradient(const Array& x, const Array& dy) {
+  const Index rows = x.shape[1] * x.shape[2], channels = x.shape[3];
+  Array dx = zeros(x.shape);
+  for (Index i = 0; i < count(x); ++i)
+    at(dx, i) = at(dy, i / (rows * channels) * channels + i % channels) / static_cast<double>(rows);
+  return dx;
+}
+
+Array linear(const ReferenceCall& call) {
+  const Index samples = call.inputs[0].shape[0], in = call.inputs[0].shape[1], out = call.inputs[1].shape[0];
+  Array y = zeros({samples, out});
+  for (Index n = 0; n < samples; ++n)
+    for (Index o = 0; o < out; ++o) {
+      at(y, n * out + o) = at(call.inputs[2], o);
+      for (Index i = 0; i < in; ++i)
+        at(y, n * out + o) += at(call.inputs[0], n * in + i) * at(call.inputs[1], o * in + i);
+    }
+  return y;
+}
+
+std::vector<Array> linear_gradient(const ReferenceCall& call, const Array& dy) {
+  const Index samples = call.inputs[0].shape[0], in = call.inputs[0].shape[1], out = call.inputs[1].shape[0];
+  Array dx = zeros({samples, in}), dw = zeros({out, in}), db = zeros({out});
+  for (Index n = 0; n < samples; ++n)
+    for (Index o = 0; o < out; ++o) {
+      at(db, o) += at(dy, n * out + o);
+      for (Index i = 0; i < in; ++i) {
+        at(dx, n * in + i) += at(dy, n * out + o) * at(call.inputs[1], o * in + i);
+        at(dw, o * in + i) += at(dy, n * out + o) * at(call.inputs[0], n * in + i);
+      }
+    }
+  return {dx, dw, db};
+}
+
+std::vector<Array> cross_entropy(const ReferenceCall& call) {
+  const Index samples = call.inputs[0].shape[0], classes = call.inputs[0].shape[1];
+  Array loss = zeros({1}), correct = zeros({1}), probabilities = zeros({samples, classes});
+  for (Index n = 0; n < samples; ++n) {
+    double sum = 0;
+    Index best = 0;
+    for (Index k = 0; k < classes; ++k) {
+      sum += std::exp(at(call.inputs[0], n * classes + k));
+      if (at(call.inputs[0], n * classes + k) > at(call.inputs[0], n * classes + best)) best = k;
+    }
+    const auto label = static_cast<Index>(at(call.inputs[1], n));
+    for (Index k = 0; k < classes; ++k)
+      at(probabilities, n * classes + k) = std::exp(at(call.inputs[0], n * classes + k)) / sum;
+    at(loss, 0) -= std::log(at(probabilities, n * classes + label)) / static_cast<double>(call.batch);
+    at(correct, 0) += best == label ? 1 : 0;
+  }
+  return {loss, correct, probabilities};
+}
+
+std::vector<Array> cross_entropy_gradient(const ReferenceCall& call, const Array& dloss) {
+  Array d = cross_entropy(call)[2];
+  for (Index n = 0; n < d.shape[0]; ++n) at(d, n * d.shape[1] + static_cast<Index>(at(call.inputs[1], n))) -= 1;
+  for (double& value : d.values) value *= at(dloss, 0) / static_cast<double>(call.batch);
+  return {d, {}};
+}
+
+// Philox4x32-10 as its paper writes it: ten rounds over (counter, key), the key bumped between rounds.
+void philox_reference(std::uint32_t (&counter)[4], std::uint64_t seed) {
+  std::uint32_t key[2] = {static_cast<std::uint32_t>(seed & 0xffffffffu), static_cast<std::uint32_t>(seed >> 32)};
+  for (int round = 1; round <= 10; ++round) {
+    const std::uint64_t left = 0xCD9E8D57ull * counter[2], right = 0xD2511F53ull * counter[0];
+    const std::uint32_t next[4] = {static_cast<std::uint32_t>(left >> 32) ^ counter[1] ^ key[0],
+                                   static_cast<std::uint32_t>(left & 0xffffffffu),
+                                   static_cast<std::uint32_t>(right >> 32) ^ counter[3] ^ key[1],
+                                   static_cast<std::uint32_t>(right & 0xffffffffu)};
+    for (int i = 0; i < 4; ++i) counter[i] = next[i];
+    key[0] = static_cast<std::uint32_t>((key[0] + 0x9E3779B9ull) & 0xffffffffu);
+    key[1] = static_cast<std::uint32_t>((key[1] + 0xBB67AE85ull) & 0xffffffffu);
+  }
+}
+
+Array dropout(const ReferenceCall& call, const Array& x) {
+  Array y = zeros(x.shape);
+  const Index elements = count(x) / x.shape[0];
+  const double rate = real(call, "rate");
+  for (Index i = 0; i < count(x); ++i) {
+    const Index e = i % elements;
+    std::uint32_t counter[4] = {static_cast<std::uint32_t>(e / 4),
+                                static_cast<std::uint32_t>(call.first_sample + i / elements),
+                                static_cast<std::uint32_t>(whole(call, "stream")),
+                                static_cast<std::uint32_t>(call.step)};
+    philox_reference(counter, call.seed);
+    const double uniform = (static_cast<double>(counter[e % 4] / 256) + 1) / 16777216.0;
+    at(y, i) = uniform > rate ? at(x, i) / (1 - rate) : 0;
+  }
+  return y;
+}
+
+std::vector<Array> sgd(const ReferenceCall& call) {
+  Array w = call.inputs[0], v = call.inputs[2];
+  const double momentum = real(call, "momentum");
+  for (Index i = 0; i < count(w); ++i) {
+    const double g = at(call.inputs[1], i) + real(call, "weight_decay") * at(w, i);
+    at(v, i) = momentum * at(v, i) + g;
+    at(w, i) -= call.learning_rate * (whole(call, "nesterov") != 0 ? g + momentum * at(v, i) : at(v, i));
+  }
+  return {w, v};
+}
+
+Array relu(const Array& x) {
+  Array y = x;
+  for (double& value : y.values) value = value > 0 ? value : 0;
+  return y;
+}
+
+Array sum(const Array& a, const Array& b) {
+  Array y = a;
+  for (Index i = 0; i < count(y); ++i) at(y, i) += at(b, i);
+  return y;
+}
+
+}  // namespace
+
+std::vector<Array> forward_reference(const ReferenceCall& call) {
+  const std::string& kind = call.kind;
+  if (kind == "conv2d") return {convolution(call)};
+  if (kind == "batch_norm") {
+    const auto moments = statistics(call.inputs[0]);
+    return {normalized(call, moments[0], moments[1]), moments[0], moments[1]};
+  }
+  if (kind == "batch_norm_inference") return {normalized(call, call.inputs[3], call.inputs[4])};
+  if (kind == "running_statistics") return running_statistics(call);
+  if (kind == "relu") return {relu(call.inputs[0])};
+  if (kind == "add") return {sum(call.inputs[0], call.inputs[1])};
+  if (kind == "accumulate")
+    return {call.first_microbatch ? call.inputs[0] : sum(call.inputs[1], call.inputs[0])};
+  if (kind == "global_average_pool") return {average_pool(call.inputs[0])};
+  if (kind == "linear") return {linear(call)};
+  if (kind == "softmax_cross_entropy") return cross_entropy(call);
+  if (kind == "dropout") return {dropout(call, call.inputs[0])};
+  if (kind == "sgd_update") return sgd(call);
+  throw std::logic_error("no reference for " + kind);
+}
+
+std::vector<Array> gradient_reference(const ReferenceCall& call, const Array& dy) {
+  const std::string& kind = call.kind;
+  if (kind == "conv2d") return convolution_gradient(call, dy);
+  if (kind == "batch_norm") return batch_norm_gradient(call, dy);
+  if (kind == "relu") {
+    Array dx = dy;
+    for (Index i = 0; i < count(dx); ++i) at(dx, i) = at(call.inputs[0], i) > 0 ? at(dy, i) : 0;
+    return {dx};
+  }
+  if (kind == "add") return {dy, dy};
+  if (kind == "global_average_pool") return {average_pool_gradient(call.inputs[0], dy)};
+  if (kind == "linear") return linear_gradient(call, dy);
+  if (kind == "softmax_cross_entropy") return cross_entropy_gradient(call, dy);
+  if (kind == "dropout") return {dropout(call, dy)};
+  return {};
+}
+
+}  // namespace thimble::testing
