@@ -247,9 +247,9 @@ Command add_train_command(CLI::App& app) {
   train->add_option("--steps", options->steps, "length of the run; overrides --epochs")->check(CLI::NonNegativeNumber);
   train->add_option("--seed", options->seed)->capture_default_str();
   train->add_option("--lr", options->learning_rate, "base learning rate")->capture_default_str()->check(CLI::Range(0.0, 1e6));
-  train->add_option("--schedule", options->schedule, "step: x0.2 at 30, 60 and 80 %; cosine; constant")
+  train->add_option("--schedule", options->schedule, "step: x0.2 at 30, 60 and 80 %; cosine; one_cycle: up for a quarter, then cosine; constant")
       ->capture_default_str()
-      ->check(CLI::IsMember({"step", "cosine", "constant"}));
+      ->check(CLI::IsMember({"step", "cosine", "one_cycle", "constant"}));
   train->add_option("--save-every", options->save_every, "steps between checkpoints")->check(CLI::NonNegativeNumber);
   train->add_option("--init", options->initial, "weights to start from (safetensors)");
   train->add_option("--out", options->out, "folder for plan.json, metrics.jsonl, checkpoint.safetensors");
