@@ -102,7 +102,7 @@ class EagerGradient final : public GradientContext {
     for (std::size_t i = 0; i < run_.types.size(); ++i) op_.inputs.push_back(store(run_.types[i], run_.inputs[i]));
     gradients.assign(run_.types.size(), {});
     append_outputs();
-    const TensorType& y = types_[op_.outputs[0]];
+    const TensorType y = types_[op_.outputs[0]];  // a copy: store() moves them
     std::mt19937_64 random(row.seed + 1000);
     cotangent_bytes = random_bytes(y, Fill::normal, 0, random);
     if (row.kind == "softmax_cross_entropy") {
