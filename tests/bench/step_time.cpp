@@ -68,8 +68,9 @@ void run(const TrainingChoices& choices, int steps) {
   for (const auto& [kind, total] : totals) {
     const double ms = total.milliseconds / (steps - 1);
     sum += ms;
-    std::printf("%-28s %6lld %9.2f %6.1f %9.1f %8.1f\n", kind.c_str(), static_cast<long long>(total.calls / (steps - 1)), ms,
-                100 * ms / whole, total.flops / total.milliseconds / 1e6, total.bytes / total.milliseconds / 1e6);
+    std::printf("%-28s %6lld %9.2f %6.1f %9.1f %8.1f\n", kind.c_str(),
+                static_cast<long long>(total.calls / (steps - 1)), ms, 100 * ms / whole,
+                total.flops / total.milliseconds / 1e6, total.bytes / total.milliseconds / 1e6);
   }
   std::printf("%-28s %6s %9.2f %6.1f\n", "outside kernels", "", whole - sum, 100 * (whole - sum) / whole);
   const double samples = static_cast<double>(runtime.plan().batch);
