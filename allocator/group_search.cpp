@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "exact_search.h"
+
 namespace thimble {
 namespace {
 
@@ -9,6 +11,9 @@ namespace {
 // small groups get less, because they are planned by the hundred.
 constexpr std::int64_t kRepairEffort = 100'000;
 constexpr std::int64_t kRepairPasses = 200;
+// A few milliseconds, for the target only: what the search does not see at once it seldom sees soon.
+constexpr std::size_t kExactBuffers = 500;
+constexpr std::int64_t kExactNodes = 1'000;
 
 std::int32_t slot_count(const std::vector<PlacementItem>& items) {
   std::int32_t slots = 1;
@@ -69,17 +74,34 @@ void GroupSearch::repair(std::vector<std::size_t> order, bool tightest, std::int
   }
 }
 
-void GroupSearch::run(std::int64_t target) {
-  const PlacementOrder* winner = nullptr;
+void GroupSearch::run_orders(std::int64_t target) {
   for (const PlacementOrder& order : placement_orders()) {
     if (attempt(order.sorted(items_), order.tightest) == items_.size()) {
-      winner = &order;
+      winner_ = &order;
       made_by_ = order.name;
     }
     if (peak_ <= target) return;
   }
+}
+
+void GroupSearch::try_exact(std::int64_t target) {
+  std::vector<std::optional<std::int64_t>> fixed;
+  for (const PlacementItem& b : items_)
+    fixed.push_back(fixed_[b.index] ? std::optional(fixed_[b.index]->value) : std::nullopt);
+  ExactSearch search(items_, fixed);
+  if (search.place(target, kExactNodes) != ExactSearch::Answer::kPlaced) return;
+  best_ = search.offsets();
+  peak_ = target;
+  made_by_ = "exact search";
+}
+
+void GroupSearch::run(std::int64_t target) {
+  run_orders(target);
+  if (peak_ <= target) return;
+  if (items_.size() <= kExactBuffers) try_exact(target);
+  if (peak_ <= target) return;
   effort_left_ = std::min(kRepairEffort, kRepairPasses * static_cast<std::int64_t>(items_.size()));
-  repair(winner->sorted(items_), winner->tightest, target, std::string(winner->name));
+  repair(winner_->sorted(items_), winner_->tightest, target, std::string(winner_->name));
 }
 
 }  // namespace thimble

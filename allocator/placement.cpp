@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "group_search.h"
-#include "nesting.h"
+#include "placement_groups.h"
 #include "thimble/error.h"
 
 namespace thimble {
@@ -126,44 +126,62 @@ Step max_live_step(const PlacementProblem& problem) {
   return sweep_live(problem).step;
 }
 
-Placement place_buffers(const PlacementProblem& problem) {
+GroupedProblem group_problem(const PlacementProblem& problem) {
   validate(problem);
   validate_fixed_apart(problem);
-  Placement result;
-  result.lower_bound = sweep_live(problem).bytes;
-  result.made_by = "nesting";
   const std::size_t count = problem.buffers.size();
-  std::vector<std::int64_t> offsets(count);
-  std::vector<std::optional<Offset>> fixed(count);
+  GroupedProblem result;
+  result.max_live = result.least_peak = sweep_live(problem).bytes;
+  result.offsets.resize(count);
+  result.fixed.resize(count);
   bool any_fixed = false;
   for (std::size_t i = 0; i < count; ++i) {
-    fixed[i] = problem.buffers[i].fixed;
-    any_fixed |= fixed[i].has_value();
-    if (fixed[i]) offsets[i] = fixed[i]->value;
+    result.fixed[i] = problem.buffers[i].fixed;
+    any_fixed |= result.fixed[i].has_value();
+    if (result.fixed[i]) result.offsets[i] = result.fixed[i]->value;
+    const Buffer& b = problem.buffers[i];
+    if (b.fixed || b.lifetime.begin == b.lifetime.end)
+      result.least_peak = std::max(result.least_peak, Bytes{result.offsets[i]} + align_up(b.size, problem.alignment));
   }
-  std::vector<PlacementGroup> groups;
   if (any_fixed) {  // the rules of nesting choose offsets freely
-    groups.push_back({items_of(problem), 0});
-    renumber_slots(groups.back().items);
+    result.groups.push_back({items_of(problem), 0});
+    renumber_slots(result.groups.back().items);
   } else {
-    groups = split_nested(items_of(problem), offsets);
+    result.groups = split_nested(items_of(problem), result.offsets);
   }
-  std::int64_t target = result.lower_bound.value;  // no group needs to go below what another already needs
-  for (const PlacementGroup& group : groups) {
-    GroupSearch search(group, fixed);
-    search.run(target - group.base);
-    for (std::size_t i = 0; i < group.items.size(); ++i)
-      offsets[group.items[i].index] = group.base + search.offsets()[i];
-    if (search.peak() + group.base > target || result.made_by == "nesting") result.made_by = search.made_by();
-    target = std::max(target, search.peak() + group.base);
-  }
-  result.offsets.reserve(count);
-  for (std::size_t i = 0; i < count; ++i) {
-    result.offsets.push_back(Offset{offsets[i]});
-    const Offset end = Offset{offsets[i]} + align_up(problem.buffers[i].size, problem.alignment);
+  return result;
+}
+
+void settle_group(GroupedProblem& grouped, const PlacementGroup& group, const std::vector<std::int64_t>& offsets) {
+  for (std::size_t i = 0; i < group.items.size(); ++i)
+    grouped.offsets[group.items[i].index] = group.base + offsets[i];
+}
+
+Placement finish_placement(const PlacementProblem& problem, const GroupedProblem& grouped, std::string made_by) {
+  Placement result;
+  result.lower_bound = grouped.max_live;
+  result.made_by = std::move(made_by);
+  result.offsets.reserve(grouped.offsets.size());
+  for (std::size_t i = 0; i < grouped.offsets.size(); ++i) {
+    result.offsets.push_back(Offset{grouped.offsets[i]});
+    const Offset end = result.offsets.back() + align_up(problem.buffers[i].size, problem.alignment);
     result.peak = std::max(result.peak, end - Offset{});
   }
   return result;
+}
+
+Placement place_buffers(const PlacementProblem& problem) {
+  GroupedProblem grouped = group_problem(problem);
+  std::string made_by = "nesting";
+  std::int64_t target = grouped.max_live.value;  // no group needs to go below what another already needs
+  for (const PlacementGroup& group : grouped.groups) {
+    GroupSearch search(group, grouped.fixed);
+    search.run(target - group.base);
+    settle_group(grouped, group, search.offsets());
+    if (search.peak() + group.base > target || made_by == "nesting") made_by = search.made_by();
+    target = std::max(target, search.peak() + group.base);
+  }
+  return finish_placement(problem, grouped, std::move(made_by));
 }
 
 }  // namespace thimble
