@@ -254,10 +254,12 @@ ExactSearch::Question ExactSearch::most_urgent(const Skyline::Part& part) {
 }
 
 /// No or one answer first; then few answers where the search often failed, then little slack, then the earlier.
+/// Failures count by their cube root: taken in full they drown the answers (measured, DECISIONS.md).
 bool ExactSearch::is_more_urgent(const Question& a, const Question& b) const {
   if (a.answers <= 1 || b.answers <= 1) return a.answers < b.answers;
-  const std::int64_t left = a.answers * weight_[at(b.section)];
-  const std::int64_t right = b.answers * weight_[at(a.section)];
+  const auto cube = [](std::int32_t n) { return static_cast<double>(n) * n * n; };
+  const double left = cube(a.answers) * static_cast<double>(weight_[at(b.section)]);
+  const double right = cube(b.answers) * static_cast<double>(weight_[at(a.section)]);
   return std::pair(left, a.slack) < std::pair(right, b.slack);
 }
 

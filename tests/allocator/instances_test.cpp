@@ -9,7 +9,7 @@
 #include <fstream>
 #include <sstream>
 
-#include "thimble/placement.h"
+#include "thimble/exact_placement.h"
 #include "thimble/problem_csv.h"
 
 namespace thimble {
@@ -27,9 +27,9 @@ bool is_required() {
   return value && std::string(value) == "1";
 }
 
-std::vector<fs::path> traces() {
+std::vector<fs::path> instances(std::initializer_list<const char*> kinds) {
   std::vector<fs::path> files;
-  for (const char* kind : {"somas", "dtr", "torch", "iopddl"}) {
+  for (const char* kind : kinds) {
     std::error_code missing;
     for (const auto& entry : fs::directory_iterator(shared_folder() / "instances" / kind, missing))
       if (entry.path().extension() == ".csv") files.push_back(entry.path());
@@ -46,7 +46,7 @@ PlacementProblem read(const fs::path& path) {
 }
 
 TEST(Instances, TrainingTracesArePlacedWithin08PercentOfMaxLive) {
-  const std::vector<fs::path> files = traces();
+  const std::vector<fs::path> files = instances({"somas", "dtr", "torch", "iopddl"});
   if (files.empty()) {
     const std::string why = "no trace under " + shared_folder().string() + "/instances; set THIMBLE_SHARED";
     if (is_required()) FAIL() << why;
@@ -63,6 +63,25 @@ TEST(Instances, TrainingTracesArePlacedWithin08PercentOfMaxLive) {
     EXPECT_TRUE(check_placement(problem, p.offsets, p.peak).empty()) << path;
     EXPECT_GE(p.peak, p.lower_bound) << path;
     EXPECT_LE(gap, 0.8) << path;
+  }
+}
+
+TEST(Instances, HardOnesArePackedIntoTheirCapacity) {
+  const std::vector<fs::path> files = instances({"minimalloc"});
+  if (files.empty()) {
+    const std::string why = "no problem under " + shared_folder().string() + "/instances; set THIMBLE_SHARED";
+    if (is_required()) FAIL() << why;
+    GTEST_SKIP() << "all hard problems skipped: " << why;
+  }
+  constexpr Bytes kCapacity{1'048'576};
+  for (const fs::path& path : files) {
+    const PlacementProblem problem = read(path);
+    const CapacityAnswer answer = place_into(problem, kCapacity, 200'000);
+    std::printf("%-28s %8zu buffers %8lld nodes\n", path.filename().c_str(), problem.buffers.size(),
+                static_cast<long long>(answer.nodes));
+    ASSERT_EQ(answer.verdict, CapacityAnswer::Verdict::kPlaced) << path;
+    EXPECT_TRUE(check_placement(problem, answer.placement.offsets, kCapacity).empty()) << path;
+    EXPECT_EQ(place_into(problem, max_live(problem) - Bytes{1}, 200'000).verdict, CapacityAnswer::Verdict::kInfeasible);
   }
 }
 

@@ -1,6 +1,7 @@
 // Tiny named problems and a generator of random ones, shared by the tests of placement.
 #pragma once
 
+#include <random>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,31 @@ inline PlacementProblem interlocked() {
   return {{buffer("a", 0, 3, 4), buffer("b", 3, 9, 4), buffer("c", 0, 9, 4), buffer("d", 9, 21, 4),
            buffer("e", 0, 21, 4)},
           Bytes{1}};
+}
+
+/// A rectangle of 1000 steps by 1000 bytes cut into `count` buffers again and again: max live is 1000, and so is the
+/// least peak.
+inline PlacementProblem cut_rectangle(std::uint32_t seed, std::size_t count) {
+  struct Piece {
+    std::int32_t begin, end, size;
+  };
+  std::mt19937 random(seed);
+  std::vector<Piece> pieces{{0, 1000, 1000}};
+  while (pieces.size() < count) {
+    Piece& piece = pieces[random() % pieces.size()];
+    const bool in_time = random() % 2 == 0;
+    const std::int32_t length = in_time ? piece.end - piece.begin : piece.size;
+    if (length < 2) continue;
+    const auto kept = static_cast<std::int32_t>(1 + random() % static_cast<std::uint32_t>(length - 1));
+    const Piece rest = in_time ? Piece{piece.begin + kept, piece.end, piece.size}
+                               : Piece{piece.begin, piece.end, piece.size - kept};
+    (in_time ? piece.end : piece.size) = in_time ? piece.begin + kept : kept;
+    pieces.push_back(rest);
+  }
+  PlacementProblem problem;
+  for (std::size_t i = 0; i < pieces.size(); ++i)
+    problem.buffers.push_back(buffer("p" + std::to_string(i), pieces[i].begin, pieces[i].end, pieces[i].size));
+  return problem;
 }
 
 }  // namespace thimble::testing
