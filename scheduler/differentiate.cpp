@@ -32,9 +32,7 @@ class Differentiator final : public GradientContext {
   }
 
   Graph take() { return std::move(graph_); }
-  TensorId gradient_of(TensorId tensor) const {
-    return gradients_.contains(tensor) ? gradients_[tensor] : kNoTensor;
-  }
+  TensorId gradient_of(TensorId tensor) const { return gradients_.contains(tensor) ? gradients_[tensor] : kNoTensor; }
   std::size_t forward_tensors() const { return wanted_.size(); }
 
   const Op& op() const override { return graph_.ops[current_]; }

@@ -85,7 +85,8 @@ std::vector<TensorId> Graph::add_op(const OpRegistry& registry, const std::strin
     std::string output_name = spec.suffix.empty() ? name : name + "." + spec.suffix;
     const TensorId output = add_input(std::move(output_name), spec.type, spec.role);
     tensors[output].producer = id;
-    if (spec.version_of_input >= 0) tensors[output].version_of = inputs.at(static_cast<std::size_t>(spec.version_of_input));
+    if (spec.version_of_input >= 0)
+      tensors[output].version_of = inputs.at(static_cast<std::size_t>(spec.version_of_input));
     op.outputs.push_back(output);
   }
   for (TensorId input : inputs) {

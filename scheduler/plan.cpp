@@ -106,10 +106,9 @@ Plan make_plan(const PlanRequest& request, const OpRegistry& registry) {
     Program program;
     program.name = asked.name;
     program.microbatches = asked.microbatches;
-    program.graph =
-        asked.microbatches.size() > 1 ? accumulate_over_microbatches(asked.graph, registry) : asked.graph;
-    program.schedule = make_schedule(program.graph, registry, plan.device,
-                                     {asked.microbatches, asked.barrier_before_update});
+    program.graph = asked.microbatches.size() > 1 ? accumulate_over_microbatches(asked.graph, registry) : asked.graph;
+    program.schedule =
+        make_schedule(program.graph, registry, plan.device, {asked.microbatches, asked.barrier_before_update});
     place_program(program, plan.persistent);
     plan.arena = std::max(plan.arena, program.planned);
     plan.programs.push_back(std::move(program));
@@ -120,7 +119,8 @@ Plan make_plan(const PlanRequest& request, const OpRegistry& registry) {
 
 std::vector<Bytes> bytes_by_role(const Plan& plan, const Program& program, Step step) {
   std::vector<Bytes> bytes(kRoleCount);
-  for (const PersistentTensor& tensor : plan.persistent) bytes[static_cast<std::size_t>(tensor.role)] += padded(tensor.type);
+  for (const PersistentTensor& tensor : plan.persistent)
+    bytes[static_cast<std::size_t>(tensor.role)] += padded(tensor.type);
   for (const Storage& storage : program.schedule.storages)
     if (!storage.persistent && storage.lifetime.begin <= step && step < storage.lifetime.end)
       bytes[static_cast<std::size_t>(storage.role)] += storage.size;

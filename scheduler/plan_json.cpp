@@ -91,7 +91,9 @@ Json to_json(const Schedule& schedule) {
 
 // ---- reading ----
 
-[[noreturn]] void fail(const std::string& where, const std::string& what) { throw BadInput("plan: " + where + ": " + what); }
+[[noreturn]] void fail(const std::string& where, const std::string& what) {
+  throw BadInput("plan: " + where + ": " + what);
+}
 
 const Json& field(const Json& json, const char* name, const std::string& where) {
   if (!json.is_object()) fail(where, "is not an object");
@@ -108,7 +110,8 @@ std::int64_t integer(const Json& json, const std::string& where, std::int64_t le
   return json.get<std::int64_t>();
 }
 
-std::int64_t integer(const Json& json, const char* name, const std::string& where, std::int64_t least, std::int64_t most) {
+std::int64_t integer(const Json& json, const char* name, const std::string& where, std::int64_t least,
+                     std::int64_t most) {
   return integer(field(json, name, where), where + "." + name, least, most);
 }
 
@@ -133,7 +136,8 @@ double positive(const Json& json, const char* name, const std::string& where) {
 const Json& array(const Json& json, const char* name, const std::string& where) {
   const Json& value = field(json, name, where);
   if (!value.is_array()) fail(where + "." + name, "is not an array");
-  if (value.size() > 1'000'000) fail(where + "." + name, "has " + std::to_string(value.size()) + " entries, limit 1000000");
+  if (value.size() > 1'000'000)
+    fail(where + "." + name, "has " + std::to_string(value.size()) + " entries, limit 1000000");
   return value;
 }
 
@@ -198,7 +202,8 @@ Graph read_graph(const Json& json, const std::string& where) {
   graph.batch = integer(json, "batch", where, 0, 1 << 30);
   const Json& tensors = array(json, "tensors", where);
   for (const Json& tensor : tensors)
-    graph.tensors.push_back(read_tensor(tensor, where + ".tensors[" + std::to_string(graph.tensors.size()) + "]", tensors.size()));
+    graph.tensors.push_back(
+        read_tensor(tensor, where + ".tensors[" + std::to_string(graph.tensors.size()) + "]", tensors.size()));
   for (const Json& json_op : array(json, "ops", where)) {
     const auto id = static_cast<OpId>(graph.ops.size());
     const std::string op_where = where + ".ops[" + std::to_string(graph.ops.size()) + "]";
@@ -209,7 +214,8 @@ Graph read_graph(const Json& json, const std::string& where) {
           .outputs = read_ids<TensorId>(json_op, "outputs", op_where, graph.tensors.size()),
           .attributes = read_attributes(json_op, op_where)};
     for (TensorId output : op.outputs) {
-      if (graph.tensors[output].producer != kNoOp) fail(op_where, "tensor '" + graph.tensors[output].name + "' has two producers");
+      if (graph.tensors[output].producer != kNoOp)
+        fail(op_where, "tensor '" + graph.tensors[output].name + "' has two producers");
       graph.tensors[output].producer = id;
     }
     for (TensorId input : op.inputs) {
@@ -263,7 +269,8 @@ Schedule read_schedule(const Json& json, const Graph& graph, const std::string& 
     const std::string at = where + ".instances[" + std::to_string(schedule.instances.size()) + "]";
     schedule.instances.push_back(
         {static_cast<TensorId>(integer(instance, "tensor", at, 0, static_cast<std::int64_t>(graph.tensors.size()) - 1)),
-         static_cast<StorageId>(integer(instance, "storage", at, 0, storage_limit)), boolean(instance, "whole_batch", at)});
+         static_cast<StorageId>(integer(instance, "storage", at, 0, storage_limit)),
+         boolean(instance, "whole_batch", at)});
   }
   for (const Json& step : array(json, "steps", where)) {
     const std::string at = where + ".steps[" + std::to_string(schedule.steps.size()) + "]";
@@ -312,7 +319,8 @@ Json parse(std::string_view input, std::string_view name) {
 Plan plan_from_json(const Json& json) {
   if (text(json, "format", "top level") != "thimble-plan") fail("format", "is not 'thimble-plan'");
   if (const std::int64_t version = integer(json, "version", "top level", 0, INT64_MAX); version != Plan::kVersion)
-    fail("version", "is " + std::to_string(version) + ", this build reads " + std::to_string(Plan::kVersion) + "; plan again");
+    fail("version",
+         "is " + std::to_string(version) + ", this build reads " + std::to_string(Plan::kVersion) + "; plan again");
   Plan plan;
   plan.model = text(json, "model", "top level");
   plan.options = read_strings(json, "options");
@@ -329,7 +337,8 @@ Plan plan_from_json(const Json& json) {
   for (const Json& tensor : array(json, "persistent", "top level")) {
     const std::string where = "persistent[" + std::to_string(plan.persistent.size()) + "]";
     plan.persistent.push_back({text(tensor, "name", where), read_type(field(tensor, "type", where), where + ".type"),
-                               parse_role(text(tensor, "role", where)), Offset{integer(tensor, "offset", where, 0, kLargest)}});
+                               parse_role(text(tensor, "role", where)),
+                               Offset{integer(tensor, "offset", where, 0, kLargest)}});
   }
   for (const Json& program : array(json, "programs", "top level"))
     plan.programs.push_back(read_program(program, "programs[" + std::to_string(plan.programs.size()) + "]"));
@@ -341,7 +350,9 @@ Plan plan_from_json(const Json& json) {
 std::string write_plan(const Plan& plan) {
   Json persistent = Json::array(), programs = Json::array();
   for (const PersistentTensor& tensor : plan.persistent)
-    persistent.push_back({{"name", tensor.name}, {"type", to_json(tensor.type)}, {"role", to_string(tensor.role)},
+    persistent.push_back({{"name", tensor.name},
+                          {"type", to_json(tensor.type)},
+                          {"role", to_string(tensor.role)},
                           {"offset", tensor.offset.value}});
   for (const Program& program : plan.programs)
     programs.push_back({{"name", program.name},
@@ -387,7 +398,8 @@ std::string arithmetic_hash(const Plan& plan) {
         {{"name", program.name}, {"microbatches", program.microbatches}, {"graph", to_json(program.graph)}});
   const Json section{{"device", plan.device.name}, {"engines", plan.engines}, {"programs", programs}};
   const boost::uuids::name_generator_sha1 name_to_uuid(boost::uuids::ns::oid());
-  std::string digits = boost::uuids::to_string(name_to_uuid(section.dump(-1, ' ', false, Json::error_handler_t::replace)));
+  std::string digits =
+      boost::uuids::to_string(name_to_uuid(section.dump(-1, ' ', false, Json::error_handler_t::replace)));
   std::erase(digits, '-');
   return digits;
 }

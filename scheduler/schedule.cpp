@@ -55,8 +55,7 @@ class ScheduleBuilder {
       steps.erase(steps.begin(), steps.begin() + split_at);
       steps.insert(steps.begin(), repeat);
     }
-    if (barrier)
-      steps.insert(steps.begin() + (is_cut() ? 1 : split_at), {.kind = ScheduleNode::Kind::barrier});
+    if (barrier) steps.insert(steps.begin() + (is_cut() ? 1 : split_at), {.kind = ScheduleNode::Kind::barrier});
     schedule_.order = std::move(steps);
   }
 
@@ -188,7 +187,8 @@ class ScheduleBuilder {
       const bool whole_batch = whole_batch_[output] != 0;
       const Bytes size = storage_size(output, whole_batch);
       StorageId storage = inherited_storage(op, i, step, size, taken);
-      if (storage == kNoStorage) storage = new_storage(graph_.tensors[output].name, graph_.tensors[output].role, size, step);
+      if (storage == kNoStorage)
+        storage = new_storage(graph_.tensors[output].name, graph_.tensors[output].role, size, step);
       taken.push_back(storage);
       scheduled.outputs.push_back(new_instance(output, storage, whole_batch));
       if (registry_.at(op.kind).accumulates || (whole_batch && in_body(step))) keep_through_loop(storage);
@@ -246,8 +246,8 @@ class ScheduleBuilder {
   IdVector<TensorId, std::int32_t> last_use_;
   IdVector<TensorId, char> whole_batch_;
   IdVector<TensorId, InstanceId> instance_of_;
-  IdVector<StorageId, std::int32_t> users_end_;     // static step after the last use so far
-  IdVector<StorageId, char> begins_before_loop_;    // sums: their bytes outlive an iteration
+  IdVector<StorageId, std::int32_t> users_end_;   // static step after the last use so far
+  IdVector<StorageId, char> begins_before_loop_;  // sums: their bytes outlive an iteration
   Schedule schedule_;
 };
 
@@ -278,12 +278,12 @@ Graph accumulate_over_microbatches(const Graph& graph, const OpRegistry& registr
     cut.tensors[sum].role = tensor.role;
     cut.tensors[sum].is_output = tensor.is_output;
     cut.tensors[sum].consumers = updates;
-    if (tensor.is_output) std::swap(cut.tensors[sum].name, cut.tensors[id].name);  // callers ask for the sum by the old name
+    if (tensor.is_output)
+      std::swap(cut.tensors[sum].name, cut.tensors[id].name);  // callers ask for the sum by the old name
     cut.tensors[id].is_output = false;
     others.push_back(cut.tensors[sum].producer);
     cut.tensors[id].consumers = others;
-    for (OpId update : updates)
-      std::replace(cut.ops[update].inputs.begin(), cut.ops[update].inputs.end(), id, sum);
+    for (OpId update : updates) std::replace(cut.ops[update].inputs.begin(), cut.ops[update].inputs.end(), id, sum);
   }
   return cut;
 }
@@ -292,7 +292,8 @@ Schedule make_schedule(const Graph& graph, const OpRegistry& registry, const Dev
                        const ScheduleOptions& options) {
   std::int64_t sum = 0;
   for (std::int64_t part : options.microbatches) {
-    if (part <= 0) throw InvalidArgument("microbatch of " + std::to_string(part) + " samples; each part has at least 1");
+    if (part <= 0)
+      throw InvalidArgument("microbatch of " + std::to_string(part) + " samples; each part has at least 1");
     sum += part;
   }
   if (sum != graph.batch)

@@ -22,9 +22,12 @@ Enum parse_name(const std::array<std::string_view, N>& names, std::string_view t
 Bytes bytes_of_elements(DType dtype, std::int64_t elements) {
   switch (dtype) {
     case DType::f32:
-    case DType::i32: return Bytes{4 * elements};
-    case DType::u8: return Bytes{elements};
-    case DType::bit: return Bytes{(elements + 31) / 32 * 4};
+    case DType::i32:
+      return Bytes{4 * elements};
+    case DType::u8:
+      return Bytes{elements};
+    case DType::bit:
+      return Bytes{(elements + 31) / 32 * 4};
   }
   return Bytes{};
 }

@@ -7,7 +7,8 @@
 namespace thimble::testing {
 namespace {
 
-double loss_with(const Graph& forward, const OpRegistry& registry, const std::string& name, std::size_t at, float delta) {
+double loss_with(const Graph& forward, const OpRegistry& registry, const std::string& name, std::size_t at,
+                 float delta) {
   HostMemory memory;
   Runtime runtime(plan_of(registry, forward), registry, memory);
   fill_persistent(runtime);
@@ -26,8 +27,10 @@ void expect_finite_differences(const Graph& forward, const OpRegistry& registry)
       ++gradients;
       const std::vector<float>& gradient = values.at(tensor.name);
       for (std::size_t i = 0; i < gradient.size(); ++i) {
-        const double slope = (loss_with(forward, registry, name, i, 0.125F) - loss_with(forward, registry, name, i, -0.125F)) / 0.25;
-        EXPECT_NEAR(static_cast<double>(gradient[i]), slope, 1e-4) << name << ' ' << i;  // the loss is quadratic: exact but for rounding
+        const double slope =
+            (loss_with(forward, registry, name, i, 0.125F) - loss_with(forward, registry, name, i, -0.125F)) / 0.25;
+        EXPECT_NEAR(static_cast<double>(gradient[i]), slope, 1e-4)
+            << name << ' ' << i;  // the loss is quadratic: exact but for rounding
       }
     }
   }
@@ -57,7 +60,8 @@ TEST(Differentiate, NamesTheOpWithoutAGradientRule) {
   OpRegistry registry;
   OpDefinition mute = scale_op();
   mute.gradient = {};
-  for (OpDefinition op : {mute, add_op(), dense_op(), dense_input_gradient_op(), dense_weight_gradient_op(), square_loss_op(), loss_gradient_op()})
+  for (OpDefinition op : {mute, add_op(), dense_op(), dense_input_gradient_op(), dense_weight_gradient_op(),
+                          square_loss_op(), loss_gradient_op()})
     registry.add(op);
   const Graph forward = chain(registry);
   try {

@@ -26,8 +26,14 @@ TEST(Graph, ErrorsNameTheKindTheOpAndTheAttribute) {
   auto [g, x] = start();
   EXPECT_NE(message_of([&] { g.add_op(registry, "warp", "w", {x}); }).find("'warp'"), std::string::npos);
   EXPECT_NE(message_of([&] { g.add_op(registry, "scale", "s", {x}); }).find("'factor'"), std::string::npos);
-  EXPECT_NE(message_of([&] { g.add_op(registry, "scale", "s", {x}, {{"factor", std::int64_t{1}}}); }).find("another type"), std::string::npos);
-  EXPECT_NE(message_of([&] { g.add_op(registry, "add", "plus", {x, TensorId{99}}); }).find("'plus'"), std::string::npos);
+  EXPECT_NE(message_of([&] {
+              g.add_op(registry, "scale", "s", {x}, {{"factor", std::int64_t{1}}});
+            }).find("another type"),
+            std::string::npos);
+  EXPECT_NE(message_of([&] {
+              g.add_op(registry, "add", "plus", {x, TensorId{99}});
+            }).find("'plus'"),
+            std::string::npos);
   EXPECT_NE(message_of([&] { g.add_op(registry, "add", "plus", {x}); }).find("add"), std::string::npos);
   EXPECT_EQ(g.ops.size(), 0U);
 }
@@ -40,7 +46,16 @@ TEST(Graph, RefusesASecondTensorOfOneName) {
 TEST(Graph, RefusesAKindRegisteredTwiceOrWithoutInfer) {
   OpRegistry registry = tiny_registry();
   EXPECT_NE(message_of([&] { registry.add(scale_op()); }).find("'scale'"), std::string::npos);
-  EXPECT_NE(message_of([&] { registry.add({.kind = "empty", .infer = {}, .gradient = {}, .cost = {}, .workspace = {}, .make_kernel = {}, .in_place = {}}); }).find("'empty'"), std::string::npos);
+  EXPECT_NE(message_of([&] {
+              registry.add({.kind = "empty",
+                            .infer = {},
+                            .gradient = {},
+                            .cost = {},
+                            .workspace = {},
+                            .make_kernel = {},
+                            .in_place = {}});
+            }).find("'empty'"),
+            std::string::npos);
 }
 
 TEST(Graph, RunsUpdatesAsSoonAsTheyMay) {

@@ -72,7 +72,8 @@ TEST(Plan, RefusesAPersistentTensorOfTwoTypes) {
   const OpRegistry registry = tiny_registry();
   Graph other = chain(registry);
   other.tensors[other.find("w1")].type.shape = {5, 3};
-  PlanRequest request{.model = "", .options = {}, .batch = kBatch, .device = {}, .planner_seed = 0, .budget = {}, .programs = {}};
+  PlanRequest request{
+      .model = "", .options = {}, .batch = kBatch, .device = {}, .planner_seed = 0, .budget = {}, .programs = {}};
   request.programs = {{"a", chain(registry), {8}}, {"b", other, {8}}};
   try {
     make_plan(request, registry);

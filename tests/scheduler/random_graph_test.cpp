@@ -30,7 +30,8 @@ Graph random_graph(const OpRegistry& registry) {
 
 Cut random_cut() {
   Cut cut;
-  for (std::int64_t left = kBatch; left > 0; left -= cut.back()) cut.push_back(*rc::gen::inRange<std::int64_t>(1, left + 1));
+  for (std::int64_t left = kBatch; left > 0; left -= cut.back())
+    cut.push_back(*rc::gen::inRange<std::int64_t>(1, left + 1));
   return cut;
 }
 

@@ -28,7 +28,8 @@ TEST(Replay, FindsNoProblemInSoundPlans) {
     EXPECT_EQ(report.problems, std::vector<std::string>{});
     for (std::size_t i = 0; i < 2; ++i) EXPECT_EQ(report.programs[i].high_water, plan.programs[i].planned);
     const auto body = static_cast<std::int64_t>(plan.programs[0].schedule.order[0].body.size());
-    EXPECT_EQ(report.programs[0].steps, static_cast<std::int64_t>(plan.programs[0].schedule.steps.size()) + (cut.size() > 1 ? body : 0));
+    EXPECT_EQ(report.programs[0].steps,
+              static_cast<std::int64_t>(plan.programs[0].schedule.steps.size()) + (cut.size() > 1 ? body : 0));
   }
 }
 
@@ -56,7 +57,8 @@ TEST(Replay, NamesTheStepThatReadsAfterTheEndOfALifetime) {
 TEST(Replay, ATraceOfARealRunIsThePlans) {
   const OpRegistry registry = tiny_registry();
   const Plan plan = two_programs(registry, {3, 5});
-  EXPECT_EQ(compare_trace(plan, registry, recorded(plan, registry, {"train", "evaluate", "train"}), "t.csv"), std::nullopt);
+  EXPECT_EQ(compare_trace(plan, registry, recorded(plan, registry, {"train", "evaluate", "train"}), "t.csv"),
+            std::nullopt);
 }
 
 TEST(Replay, ReportsTheFirstLineThatDiffers) {

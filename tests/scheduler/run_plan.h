@@ -40,12 +40,14 @@ inline void fill_inputs(const Program& program, ProgramView& view) {
 inline Values run_once(Runtime& runtime, const std::string& name) {
   const Program& program = runtime.plan().program(name);
   Values values;
-  runtime.run(name, {.seed = 1, .step = 0, .learning_rate = 0.125F}, [&](ProgramView& view) { fill_inputs(program, view); },
-              [&](ProgramView& view) {
-                for (const Tensor& tensor : program.graph.tensors)
-                  if (tensor.is_output) values[tensor.name] = floats(view.bytes(tensor.name));
-              });
-  for (const PersistentTensor& tensor : runtime.plan().persistent) values[tensor.name] = floats(runtime.persistent(tensor.name));
+  runtime.run(
+      name, {.seed = 1, .step = 0, .learning_rate = 0.125F}, [&](ProgramView& view) { fill_inputs(program, view); },
+      [&](ProgramView& view) {
+        for (const Tensor& tensor : program.graph.tensors)
+          if (tensor.is_output) values[tensor.name] = floats(view.bytes(tensor.name));
+      });
+  for (const PersistentTensor& tensor : runtime.plan().persistent)
+    values[tensor.name] = floats(runtime.persistent(tensor.name));
   return values;
 }
 
@@ -64,7 +66,8 @@ inline void turn_over(Plan& plan) {
     for (const PersistentTensor& tensor : plan.persistent)
       base = std::max(base, align_up(tensor.offset + bytes_of(tensor.type), kAlignment) - Offset{});
     for (Storage& storage : program.schedule.storages)
-      if (!storage.persistent) storage.offset = Offset{} + (base + program.planned - (storage.offset + storage.size - Offset{}));
+      if (!storage.persistent)
+        storage.offset = Offset{} + (base + program.planned - (storage.offset + storage.size - Offset{}));
     program.planned = base;
     for (const Storage& storage : program.schedule.storages)
       program.planned = std::max(program.planned, storage.offset + storage.size - Offset{});
@@ -96,7 +99,8 @@ inline Values interpret(const Graph& graph, const OpRegistry& registry) {
     }
     const OpShape shape = shape_of(graph, id, graph.batch, {});
     std::vector<std::byte> workspace(static_cast<std::size_t>(registry.workspace(op.kind, shape).value) + 64);
-    registry.at(op.kind).make_kernel(shape)->run({inputs, outputs, workspace.data(), &scalars, {0, graph.batch}, graph.batch, true});
+    registry.at(op.kind).make_kernel(shape)->run(
+        {inputs, outputs, workspace.data(), &scalars, {0, graph.batch}, graph.batch, true});
   }
   return values;
 }

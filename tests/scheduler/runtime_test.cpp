@@ -77,7 +77,8 @@ TEST(Runtime, PoisonFillsReleasedBytesWithNaN) {
   fill_persistent(runtime);
   run_once(runtime, "train");
   const Storage& x = plan.programs[0].schedule.storages[storage_of(plan.programs[0], "x")];
-  for (std::int64_t i = 0; i < x.size.value; ++i) EXPECT_EQ(*runtime.arena().address(x.offset + Bytes{i}), std::byte{0xff});
+  for (std::int64_t i = 0; i < x.size.value; ++i)
+    EXPECT_EQ(*runtime.arena().address(x.offset + Bytes{i}), std::byte{0xff});
 }
 
 TEST(Runtime, AnyValidPlacementGivesTheSameWeights) {
@@ -115,7 +116,9 @@ TEST(Runtime, RefusesDamagedPlansAndUnknownNames) {
   Runtime runtime(two_programs(registry), registry, memory);
   EXPECT_THROW(runtime.run("dream", {}, nullptr, nullptr), InvalidArgument);
   EXPECT_THROW(runtime.persistent("x"), InvalidArgument);
-  EXPECT_THROW(runtime.run("evaluate", {}, [](ProgramView& view) { view.bytes("h"); }, nullptr), InvalidArgument);
+  EXPECT_THROW(runtime.run(
+                   "evaluate", {}, [](ProgramView& view) { view.bytes("h"); }, nullptr),
+               InvalidArgument);
   runtime.run("evaluate", {}, nullptr, nullptr);  // what the failed run was granted is free again
 }
 

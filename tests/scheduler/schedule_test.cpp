@@ -5,9 +5,13 @@
 namespace thimble::testing {
 namespace {
 
-Program program_of(const Graph& graph, Cut cut = {kBatch}) { return plan_of(tiny_registry(), graph, std::move(cut)).programs[0]; }
+Program program_of(const Graph& graph, Cut cut = {kBatch}) {
+  return plan_of(tiny_registry(), graph, std::move(cut)).programs[0];
+}
 
-const Storage& storage(const Program& program, std::string_view tensor) { return program.schedule.storages[storage_of(program, tensor)]; }
+const Storage& storage(const Program& program, std::string_view tensor) {
+  return program.schedule.storages[storage_of(program, tensor)];
+}
 
 TEST(Schedule, RunsInPlaceWhereTheInputDies) {
   const OpRegistry registry = tiny_registry();

@@ -84,13 +84,16 @@ inline OpDefinition dense_op() {
   op.kind = "dense";
   op.infer = [](const std::vector<TensorType>& t, const Attributes&) {
     require(t.size() == 2 && t[0].batched && !t[1].batched && t[0].dtype == DType::f32 && t[1].dtype == DType::f32 &&
-                t[0].shape.size() == 2 && t[1].shape.size() == 2 && t[0].shape[1] == t[1].shape[1], "dense");
+                t[0].shape.size() == 2 && t[1].shape.size() == 2 && t[0].shape[1] == t[1].shape[1],
+            "dense");
     return outputs_like({DType::f32, {t[0].shape[0], t[1].shape[0]}, true});
   };
   op.gradient = [](GradientContext& g) {
     const TensorId dy = g.output_gradient(0);
-    if (g.wants_input_gradient(0)) g.set_input_gradient(0, g.emit("dense_input_gradient", "dx", {dy, g.input(1)}).front());
-    if (g.wants_input_gradient(1)) g.set_input_gradient(1, g.emit("dense_weight_gradient", "dw", {dy, g.input(0)}).front());
+    if (g.wants_input_gradient(0))
+      g.set_input_gradient(0, g.emit("dense_input_gradient", "dx", {dy, g.input(1)}).front());
+    if (g.wants_input_gradient(1))
+      g.set_input_gradient(1, g.emit("dense_weight_gradient", "dw", {dy, g.input(0)}).front());
   };
   op.cost = [](const OpShape& s) {
     return OpCost{2.0 * static_cast<double>(element_count(s.outputs[0]) * s.inputs[0].shape[1]), 0};
@@ -136,7 +139,8 @@ inline OpDefinition dense_weight_gradient_op() {
   op.kind = "dense_weight_gradient";
   op.infer = [](const std::vector<TensorType>& t, const Attributes&) {
     require(t.size() == 2 && t[0].batched && t[1].batched && t[0].dtype == DType::f32 && t[1].dtype == DType::f32 &&
-                t[0].shape.size() == 2 && t[1].shape.size() == 2, "dense_weight_gradient");
+                t[0].shape.size() == 2 && t[1].shape.size() == 2,
+            "dense_weight_gradient");
     return std::vector<OutputSpec>{{"", {DType::f32, {t[0].shape[1], t[1].shape[1]}}, Role::gradient}};
   };
   op.workspace = [](const OpShape& s) { return bytes_of(s.outputs[0]); };
@@ -201,14 +205,16 @@ inline OpDefinition reshape_op() {
   op.view = true;
   op.infer = [](const std::vector<TensorType>& t, const Attributes& attributes) {
     const std::int64_t columns = int_attribute(attributes, "columns");
-    require(t.size() == 1 && columns > 0 && t[0].dtype != DType::bit && elements_per_sample(t[0]) % columns == 0, "reshape");
+    require(t.size() == 1 && columns > 0 && t[0].dtype != DType::bit && elements_per_sample(t[0]) % columns == 0,
+            "reshape");
     TensorType type{t[0].dtype, {elements_per_sample(t[0]) / columns, columns}, t[0].batched};
     if (t[0].batched) type.shape.insert(type.shape.begin(), t[0].shape[0]);
     if (t[0].batched && type.shape[1] == 1) type.shape.erase(type.shape.begin() + 1);
     return outputs_like(type);
   };
   op.gradient = [](GradientContext& g) {
-    g.set_input_gradient(0, g.emit("reshape", "grad", {g.output_gradient(0)}, {{"columns", g.type(g.input(0)).shape.back()}}).front());
+    g.set_input_gradient(
+        0, g.emit("reshape", "grad", {g.output_gradient(0)}, {{"columns", g.type(g.input(0)).shape.back()}}).front());
   };
   return op;
 }
@@ -342,14 +348,26 @@ using Cut = std::vector<std::int64_t>;
 
 /// One program, or two with an evaluation beside the training.
 inline Plan plan_of(const OpRegistry& registry, Graph step, Cut cut = {kBatch}, int threads = 1) {
-  PlanRequest request{.model = "tiny", .options = {{"a", "b"}}, .batch = kBatch, .device = {}, .planner_seed = 7, .budget = {}, .programs = {}};
+  PlanRequest request{.model = "tiny",
+                      .options = {{"a", "b"}},
+                      .batch = kBatch,
+                      .device = {},
+                      .planner_seed = 7,
+                      .budget = {},
+                      .programs = {}};
   request.device.threads = threads;
   request.programs.push_back({"train", std::move(step), std::move(cut)});
   return make_plan(request, registry);
 }
 
 inline Plan two_programs(const OpRegistry& registry, Cut cut = {kBatch}) {
-  PlanRequest request{.model = "tiny", .options = {}, .batch = kBatch, .device = {}, .planner_seed = 0, .budget = Bytes{1 << 20}, .programs = {}};
+  PlanRequest request{.model = "tiny",
+                      .options = {},
+                      .batch = kBatch,
+                      .device = {},
+                      .planner_seed = 0,
+                      .budget = Bytes{1 << 20},
+                      .programs = {}};
   request.programs.push_back({"train", step_graph(registry, with_running_state(registry)), cut});
   request.programs.push_back({"evaluate", chain(registry), cut});
   return make_plan(request, registry);
@@ -363,7 +381,8 @@ inline Step step_of(const Program& program, std::string_view op) {
 
 inline InstanceId instance_of(const Program& program, std::string_view tensor) {
   for (std::size_t i = 0; i < program.schedule.instances.size(); ++i)
-    if (program.graph.tensors[program.schedule.instances[InstanceId{static_cast<std::int32_t>(i)}].tensor].name == tensor)
+    if (program.graph.tensors[program.schedule.instances[InstanceId{static_cast<std::int32_t>(i)}].tensor].name ==
+        tensor)
       return InstanceId{static_cast<std::int32_t>(i)};
   return InstanceId{-1};
 }
@@ -374,7 +393,9 @@ inline StorageId storage_of(const Program& program, std::string_view tensor) {
 
 /// A number for element i of a named tensor that no test depends on.
 inline float value_of(std::string_view name, std::size_t i) {
-  return static_cast<float>(static_cast<int>((i * 7 + name.size() * 3 + static_cast<unsigned char>(name.back())) % 11) - 5) / 8.0F;
+  return static_cast<float>(static_cast<int>((i * 7 + name.size() * 3 + static_cast<unsigned char>(name.back())) % 11) -
+                            5) /
+         8.0F;
 }
 
 }  // namespace thimble::testing

@@ -35,10 +35,10 @@ struct Tensor {
   std::string name;
   TensorType type;
   Role role = Role::activation;
-  OpId producer = kNoOp;           ///< kNoOp: given from outside (weights, state, inputs)
-  std::vector<OpId> consumers{};   ///< in order of op id
-  TensorId version_of = kNoTensor; ///< an updated value in the same storage as that tensor
-  bool is_output = false;          ///< read by the caller after the program (loss, metrics, logits)
+  OpId producer = kNoOp;            ///< kNoOp: given from outside (weights, state, inputs)
+  std::vector<OpId> consumers{};    ///< in order of op id
+  TensorId version_of = kNoTensor;  ///< an updated value in the same storage as that tensor
+  bool is_output = false;           ///< read by the caller after the program (loss, metrics, logits)
   bool operator==(const Tensor&) const = default;
 };
 
@@ -65,8 +65,7 @@ struct Graph {
   /// Appends an op; its outputs are made from the registry's `infer` and named `<op>.<suffix>` (the first
   /// output `<op>` where its suffix is empty). Throws InvalidArgument for an unknown kind or types that do not fit.
   std::vector<TensorId> add_op(const OpRegistry& registry, const std::string& kind, const std::string& name,
-                               std::vector<TensorId> inputs, Attributes attributes = {},
-                               Phase phase = Phase::forward);
+                               std::vector<TensorId> inputs, Attributes attributes = {}, Phase phase = Phase::forward);
   void mark_output(TensorId tensor) { tensors[tensor].is_output = true; }
   TensorId find(std::string_view name) const;  ///< kNoTensor where there is none
   bool operator==(const Graph&) const = default;

@@ -68,11 +68,11 @@ struct StepScalars {
 struct KernelArguments {
   std::span<const std::byte* const> inputs;
   std::span<std::byte* const> outputs;
-  std::byte* workspace = nullptr;   ///< as many bytes as `workspace` booked, aligned to kAlignment
+  std::byte* workspace = nullptr;  ///< as many bytes as `workspace` booked, aligned to kAlignment
   const StepScalars* scalars = nullptr;
-  HalfOpen samples;                 ///< which samples of the step's batch this microbatch holds
-  std::int64_t batch = 0;           ///< samples of the whole step: means are taken over these
-  bool first_microbatch = true;     ///< accumulating ops overwrite instead of adding
+  HalfOpen samples;              ///< which samples of the step's batch this microbatch holds
+  std::int64_t batch = 0;        ///< samples of the whole step: means are taken over these
+  bool first_microbatch = true;  ///< accumulating ops overwrite instead of adding
 };
 
 /// A kernel prepared for one OpShape. `run` allocates nothing.
@@ -95,13 +95,13 @@ struct OpDefinition {
   std::function<std::vector<OutputSpec>(const std::vector<TensorType>&, const Attributes&)> infer;
   /// Emits the ops that compute input gradients. Empty: gradients stop here.
   std::function<void(GradientContext&)> gradient;
-  std::function<OpCost(const OpShape&)> cost;        ///< empty: bytes of inputs and outputs, no FLOPs
-  std::function<Bytes(const OpShape&)> workspace;    ///< empty: none
+  std::function<OpCost(const OpShape&)> cost;      ///< empty: bytes of inputs and outputs, no FLOPs
+  std::function<Bytes(const OpShape&)> workspace;  ///< empty: none
   std::function<std::unique_ptr<Kernel>(const OpShape&)> make_kernel;
   std::vector<InPlacePair> in_place;  ///< the output may take the input's storage where that dies here
-  bool view = false;         ///< output 0 is the bytes of input 0 under another shape; no kernel runs
-  bool once = false;         ///< changes state: never recomputed
-  bool accumulates = false;  ///< output sums over microbatches, keeping its storage between them
+  bool view = false;                  ///< output 0 is the bytes of input 0 under another shape; no kernel runs
+  bool once = false;                  ///< changes state: never recomputed
+  bool accumulates = false;           ///< output sums over microbatches, keeping its storage between them
 };
 
 /// The scheduler's own kind: `accumulate(g) -> sum` adds g over the microbatches of a step.
@@ -140,8 +140,8 @@ class GradientContext {
   virtual bool wants_input_gradient(int i) const = 0;
   virtual void set_input_gradient(int i, TensorId gradient) = 0;
   /// Appends a backward op named `<forward op>.<suffix>` and returns its outputs.
-  virtual std::vector<TensorId> emit(const std::string& kind, const std::string& suffix,
-                                     std::vector<TensorId> inputs, Attributes attributes = {}) = 0;
+  virtual std::vector<TensorId> emit(const std::string& kind, const std::string& suffix, std::vector<TensorId> inputs,
+                                     Attributes attributes = {}) = 0;
   /// Whether a backward op emitted so far reads this forward value, so that it is kept anyway.
   virtual bool is_kept(TensorId tensor) const = 0;
   /// Sets an attribute of the forward op; the registry infers again and outputs it gained are appended.

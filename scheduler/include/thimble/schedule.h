@@ -26,10 +26,10 @@ inline constexpr StorageId kNoStorage{-1};
 struct Storage {
   std::string name;  ///< of its first tensor
   Role role = Role::activation;
-  Bytes size;            ///< a multiple of kAlignment
-  Lifetime lifetime;     ///< static steps; the whole program where persistent
+  Bytes size;         ///< a multiple of kAlignment
+  Lifetime lifetime;  ///< static steps; the whole program where persistent
   bool persistent = false;
-  Offset offset{};       ///< decided by placement
+  Offset offset{};  ///< decided by placement
   bool operator==(const Storage&) const = default;
 };
 
