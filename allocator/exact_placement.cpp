@@ -15,7 +15,8 @@ namespace {
 using Answer = ExactSearch::Answer;
 using Verdict = CapacityAnswer::Verdict;
 
-constexpr std::int64_t kFirstBudget = 2'000;  // nodes for one capacity; doubled from round to round
+// Nodes for one capacity in the first round, doubled from round to round: what easy problems need, most of them.
+constexpr std::int64_t kFirstBudgetPerBuffer = 20;
 
 ExactSearch exact_search(const GroupedProblem& grouped, const PlacementGroup& group) {
   std::vector<std::optional<std::int64_t>> fixed;
@@ -33,7 +34,9 @@ bool is_searched(const PlacementGroup& group) { return group.items.size() <= kMo
 class GroupMinimizer {
  public:
   GroupMinimizer(const GroupedProblem& grouped, const PlacementGroup& group, std::int64_t target)
-      : group_(group), greedy_(group, grouped.fixed) {
+      : group_(group),
+        greedy_(group, grouped.fixed),
+        budget_(kFirstBudgetPerBuffer * static_cast<std::int64_t>(group.items.size())) {
     greedy_.run(target - group.base);
     peak_ = greedy_.peak();
     offsets_ = greedy_.offsets();
@@ -89,7 +92,7 @@ class GroupMinimizer {
   std::int64_t peak_ = 0;
   std::int64_t lower_bound_ = 0;
   std::int64_t unreached_ = 0;  // largest capacity that this round's budget did not reach
-  std::int64_t budget_ = kFirstBudget;
+  std::int64_t budget_;
   bool at_bound_ = true;
   std::string made_by_;
 };
@@ -157,10 +160,9 @@ MinimizedPlacement minimize_peak(const PlacementProblem& problem, std::int64_t n
   while (!groups.empty()) {  // only the group that makes the peak is worth work
     GroupMinimizer& worst = **std::max_element(groups.begin(), groups.end(), less);
     made_by = worst.made_by();
-    if (worst.peak() <= bound || result.nodes >= node_limit) break;
+    if (worst.peak() <= bound || !worst.can_improve() || result.nodes >= node_limit) break;
     result.nodes += worst.step(bound, node_limit - result.nodes);
     bound = std::max(bound, worst.lower_bound());
-    if (!worst.can_improve()) break;
   }
   for (const auto& group : groups) settle_group(grouped, group->group(), group->offsets());
   result.placement = finish_placement(problem, grouped, std::move(made_by));

@@ -1,5 +1,6 @@
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -26,7 +27,12 @@ struct PlaceOptions {
 };
 
 constexpr std::int64_t kCapacityNodes = 2'000'000;
-constexpr std::int64_t kMinimizeNodes = 200'000;
+
+/// A node costs more where there are more buffers: about ten seconds at most. Counted, so that the answer is the same
+/// everywhere.
+std::int64_t minimize_nodes(const PlacementProblem& problem) {
+  return std::min<std::int64_t>(500'000, 100'000'000 / static_cast<std::int64_t>(problem.buffers.size() + 1));
+}
 
 /// Seconds of processor time in this process: what a search costs, whoever else is on the machine.
 double processor_seconds() {
@@ -58,7 +64,7 @@ Outcome place(const PlacementProblem& problem, std::optional<Bytes> capacity, co
   const double start = processor_seconds();
   Outcome result;
   if (!capacity || options.minimize) {
-    MinimizedPlacement best = minimize_peak(problem, options.nodes < 0 ? kMinimizeNodes : options.nodes);
+    MinimizedPlacement best = minimize_peak(problem, options.nodes < 0 ? minimize_nodes(problem) : options.nodes);
     result.placement = std::move(best.placement);
     result.lower_bound = result.placement.lower_bound;
     result.nodes = best.nodes;
@@ -141,7 +147,9 @@ Command add_place_command(CLI::App& app) {
   command->add_option("-o,--output", options->output, "write the problem with its offsets");
   command->add_option("--capacity", options->capacity, "size it has to fit in, such as 1048576 or 1MiB");
   command->add_flag("--minimize", options->minimize, "smallest peak (the default without --capacity)");
-  command->add_option("--nodes", options->nodes, "search nodes at most (2000000 with --capacity, else 200000)")
+  command
+      ->add_option("--nodes", options->nodes,
+                   "search nodes at most (default: 2000000 with --capacity, else what takes about ten seconds)")
       ->check(CLI::NonNegativeNumber);
   command->add_option("--alignment", options->alignment)->capture_default_str()->check(CLI::Range(1, 1 << 20));
   command->add_flag("--json", options->json, "one JSON document instead of a line");
