@@ -24,6 +24,24 @@ std::vector<std::string> OpRegistry::kinds() const {
   return names;
 }
 
+void OpRegistry::add_rewrite(GraphRewrite rewrite) {
+  if (!rewrite.apply) throw InvalidArgument("registry: graph rewrite '" + rewrite.name + "' has no function");
+  for (const GraphRewrite& other : rewrites_)
+    if (other.name == rewrite.name)
+      throw InvalidArgument("registry: graph rewrite '" + rewrite.name + "' is registered already");
+  rewrites_.push_back(std::move(rewrite));
+}
+
+const GraphRewrite& OpRegistry::rewrite(const std::string& name) const {
+  std::string known;
+  for (const GraphRewrite& rewrite : rewrites_) {
+    if (rewrite.name == name) return rewrite;
+    known += (known.empty() ? "'" : ", '") + rewrite.name + "'";
+  }
+  throw InvalidArgument("registry: graph rewrite '" + name + "' is unknown; there is " +
+                        (known.empty() ? "none" : known));
+}
+
 OpCost OpRegistry::cost(const std::string& kind, const OpShape& shape) const {
   if (const auto& cost = at(kind).cost) return cost(shape);
   OpCost moved;

@@ -104,6 +104,12 @@ struct OpDefinition {
   bool accumulates = false;           ///< output sums over microbatches, keeping its storage between them
 };
 
+/// A way to compute the same with other ops, which a planner may choose by name: other bytes, other bits, one meaning.
+struct GraphRewrite {
+  std::string name;
+  std::function<Graph(const Graph&, const OpRegistry&)> apply;  ///< the graph itself where nothing matches
+};
+
 /// The scheduler's own kind: `accumulate(g) -> sum` adds g over the microbatches of a step.
 inline constexpr const char* kAccumulateKind = "accumulate";
 
@@ -115,6 +121,12 @@ class OpRegistry {
   const OpDefinition& at(const std::string& kind) const;
   bool contains(const std::string& kind) const { return definitions_.count(kind) != 0; }
   std::vector<std::string> kinds() const;
+  /// Throws InvalidArgument for a name registered twice or without a function.
+  void add_rewrite(GraphRewrite rewrite);
+  /// In the order they were added.
+  const std::vector<GraphRewrite>& rewrites() const { return rewrites_; }
+  /// Throws InvalidArgument that names those there are.
+  const GraphRewrite& rewrite(const std::string& name) const;
   /// Facts that change bits (library versions, instruction set); part of every plan's arithmetic.
   void set_engine(const std::string& name, const std::string& version) { engines_[name] = version; }
   const std::map<std::string, std::string>& engines() const { return engines_; }
@@ -124,6 +136,7 @@ class OpRegistry {
 
  private:
   std::map<std::string, OpDefinition> definitions_;
+  std::vector<GraphRewrite> rewrites_;
   std::map<std::string, std::string> engines_;
 };
 
