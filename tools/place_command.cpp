@@ -28,10 +28,10 @@ struct PlaceOptions {
 
 constexpr std::int64_t kCapacityNodes = 2'000'000;
 
-/// A node costs more where there are more buffers: about ten seconds at most. Counted, so that the answer is the same
+/// A node costs more where there are more buffers: a few seconds at most. Counted, so that the answer is the same
 /// everywhere.
 std::int64_t minimize_nodes(const PlacementProblem& problem) {
-  return std::min<std::int64_t>(500'000, 100'000'000 / static_cast<std::int64_t>(problem.buffers.size() + 1));
+  return std::min<std::int64_t>(500'000, 50'000'000 / static_cast<std::int64_t>(problem.buffers.size() + 1));
 }
 
 /// Seconds of processor time in this process: what a search costs, whoever else is on the machine.
@@ -149,7 +149,7 @@ Command add_place_command(CLI::App& app) {
   command->add_flag("--minimize", options->minimize, "smallest peak (the default without --capacity)");
   command
       ->add_option("--nodes", options->nodes,
-                   "search nodes at most (default: 2000000 with --capacity, else what takes about ten seconds)")
+                   "search nodes at most (default: 2000000 with --capacity, else what takes a few seconds)")
       ->check(CLI::NonNegativeNumber);
   command->add_option("--alignment", options->alignment)->capture_default_str()->check(CLI::Range(1, 1 << 20));
   command->add_flag("--json", options->json, "one JSON document instead of a line");
