@@ -13,8 +13,8 @@ namespace {
 using dnnl::memory;
 using Tag = memory::format_tag;
 
-constexpr std::int64_t kChunks = 8;         // no sum over samples: as many as keep threads busy
-constexpr std::int64_t kWeightChunks = 4;   // each costs a partial gradient, and fixes the order of the sum
+constexpr std::int64_t kChunks = 8;        // no sum over samples: as many as keep threads busy
+constexpr std::int64_t kWeightChunks = 4;  // each costs a partial gradient, and fixes the order of the sum
 
 const dnnl::engine& cpu() {
   static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
@@ -58,12 +58,11 @@ constexpr auto kDirect = dnnl::algorithm::convolution_direct;
 dnnl::convolution_forward::primitive_desc forward_descriptor(const ConvolutionSizes& s, const Descriptors& d) {
   return {{dnnl::prop_kind::forward_training, kDirect, d.source, d.weights, d.destination, d.strides, d.padding,
            right_padding(s)},
-          user_scratchpad(), cpu()};
+          user_scratchpad(),
+          cpu()};
 }
 
-void set_handle(memory& object, const std::byte* address) {
-  object.set_data_handle(const_cast<std::byte*>(address));
-}
+void set_handle(memory& object, const std::byte* address) { object.set_data_handle(const_cast<std::byte*>(address)); }
 
 THIMBLE_CLONES void add_to(float* __restrict sum, const float* __restrict part, std::int64_t count) {
   for (std::int64_t i = 0; i < count; ++i) sum[i] += part[i];
@@ -79,18 +78,33 @@ Bytes aligned(std::size_t size) { return align_up(Bytes{static_cast<std::int64_t
 
 }  // namespace
 
-ConvolutionEngine::ConvolutionEngine(ConvolutionPass pass, const ConvolutionSizes& sizes)
+ConvolutionEngine::ConvolutionEngine(ConvolutionPass pass, const ConvolutionSizes& sizes, std::int64_t group)
     : pass_(pass),
       sizes_(sizes),
-      chunks_(Chunks::of(sizes.samples, pass == ConvolutionPass::backward_weights ? kWeightChunks : kChunks)) {
+      chunks_(chunks(pass, sizes.samples)),
+      group_(group > 0 ? std::min(group, chunks_.size) : chunks_.size),
+      source_bytes_(sizes.height * sizes.width * sizes.inputs * 4),
+      destination_bytes_(sizes.out_height * sizes.out_width * sizes.outputs * 4) {
   const LibraryScope library;
   set_one_thread();
   for (std::int64_t c = 0; c < chunks_.count; ++c) add_chunk(chunks_.end(c) - chunks_.begin(c));
-  plain_ = memory(weights_as(sizes, Tag::oihw), cpu(), DNNL_MEMORY_NONE);
+  make_reorder();
+}
+
+Chunks ConvolutionEngine::chunks(ConvolutionPass pass, std::int64_t samples) {
+  return Chunks::of(samples, pass == ConvolutionPass::backward_weights ? kWeightChunks : kChunks);
+}
+
+Bytes ConvolutionEngine::workspace(int threads) const {
+  const std::int64_t further = is_weights() && group_ < chunks_.size ? slots(threads) : 0;
+  return packed_bytes_ * (is_weights() ? chunks_.count : 1) + scratch_bytes_ * chunks_.count + packed_bytes_ * further;
+}
+
+void ConvolutionEngine::make_reorder() {
+  plain_ = memory(weights_as(sizes_, Tag::oihw), cpu(), DNNL_MEMORY_NONE);
   packed_memory_ = memory(packed_, cpu(), DNNL_MEMORY_NONE);
-  const bool unpack = pass_ == ConvolutionPass::backward_weights;
-  memory& from = unpack ? packed_memory_ : plain_;
-  memory& to = unpack ? plain_ : packed_memory_;
+  memory& from = is_weights() ? packed_memory_ : plain_;
+  memory& to = is_weights() ? plain_ : packed_memory_;
   const dnnl::reorder::primitive_desc reordering(from, to, user_scratchpad());
   reorder_ = dnnl::reorder(reordering);
   reorder_stream_ = dnnl::stream(cpu());
@@ -99,92 +113,140 @@ ConvolutionEngine::ConvolutionEngine(ConvolutionPass pass, const ConvolutionSize
   packed_bytes_ = aligned(packed_.get_size());
   // Never while a chunk runs, so the first chunk's scratchpad serves the reorder too.
   scratch_bytes_ = std::max(scratch_bytes_, aligned(reordering.scratchpad_desc().get_size()));
-  workspace_ = packed_bytes_ * (unpack ? chunks_.count : 1) + scratch_bytes_ * chunks_.count;
 }
 
-void ConvolutionEngine::add_chunk(std::int64_t samples) {
+const ConvolutionEngine::Primitive& ConvolutionEngine::primitive_for(std::int64_t samples) {
+  for (const Primitive& made : primitives_)
+    if (made.samples == samples) return made;
   Descriptors d = describe(sizes_, samples);
   const auto hint = forward_descriptor(sizes_, d);
-  if (!runs_.empty()) d.weights = packed_;  // all chunks read, or write, one packing
-  ChunkRun run;
-  memory::desc packed, scratchpad;
+  if (!primitives_.empty()) d.weights = packed_;  // all of them read, or write, one packing
+  Primitive made{samples, {}, d.source, d.destination, {}};
   if (pass_ == ConvolutionPass::forward) {
     const auto pd = forward_descriptor(sizes_, d);
-    packed = pd.weights_desc();
-    scratchpad = pd.scratchpad_desc();
-    run.primitive = dnnl::convolution_forward(pd);
+    packed_ = pd.weights_desc();
+    made.scratchpad = pd.scratchpad_desc();
+    made.primitive = dnnl::convolution_forward(pd);
   } else if (pass_ == ConvolutionPass::backward_data) {
     const dnnl::convolution_backward_data::primitive_desc pd(
         {kDirect, d.source, d.weights, d.destination, d.strides, d.padding, right_padding(sizes_)}, user_scratchpad(),
         cpu(), hint);
-    packed = pd.weights_desc();
-    scratchpad = pd.scratchpad_desc();
-    run.primitive = dnnl::convolution_backward_data(pd);
+    packed_ = pd.weights_desc();
+    made.scratchpad = pd.scratchpad_desc();
+    made.primitive = dnnl::convolution_backward_data(pd);
   } else {
     const dnnl::convolution_backward_weights::primitive_desc pd(
         {kDirect, d.source, d.weights, d.destination, d.strides, d.padding, right_padding(sizes_)}, user_scratchpad(),
         cpu(), hint);
-    packed = pd.diff_weights_desc();
-    scratchpad = pd.scratchpad_desc();
-    run.primitive = dnnl::convolution_backward_weights(pd);
+    packed_ = pd.diff_weights_desc();
+    made.scratchpad = pd.scratchpad_desc();
+    made.primitive = dnnl::convolution_backward_weights(pd);
   }
-  packed_ = packed;
-  scratch_bytes_ = std::max(scratch_bytes_, aligned(scratchpad.get_size()));
-  run.stream = dnnl::stream(cpu());
-  run.source = memory(d.source, cpu(), DNNL_MEMORY_NONE);
-  run.destination = memory(d.destination, cpu(), DNNL_MEMORY_NONE);
-  run.weights = memory(packed, cpu(), DNNL_MEMORY_NONE);
-  run.scratchpad = memory(scratchpad, cpu(), DNNL_MEMORY_NONE);
-  const bool is_data = pass_ == ConvolutionPass::backward_data;
-  const bool is_weights = pass_ == ConvolutionPass::backward_weights;
-  run.arguments = {{is_data ? DNNL_ARG_DIFF_SRC : DNNL_ARG_SRC, run.source},
-                   {is_weights ? DNNL_ARG_DIFF_WEIGHTS : DNNL_ARG_WEIGHTS, run.weights},
-                   {pass_ == ConvolutionPass::forward ? DNNL_ARG_DST : DNNL_ARG_DIFF_DST, run.destination},
-                   {DNNL_ARG_SCRATCHPAD, run.scratchpad}};
+  scratch_bytes_ = std::max(scratch_bytes_, aligned(made.scratchpad.get_size()));
+  primitives_.push_back(made);
+  return primitives_.back();
+}
+
+void ConvolutionEngine::add_chunk(std::int64_t samples) {
+  ChunkRun run{dnnl::stream(cpu()), {}};
+  if (samples >= group_) run.pieces.push_back(make_piece(primitive_for(group_)));
+  if (samples % group_ != 0) run.pieces.push_back(make_piece(primitive_for(samples % group_)));
   runs_.push_back(std::move(run));
 }
 
-void ConvolutionEngine::bind(std::int64_t index, const std::byte* source, const std::byte* destination,
-                             std::byte* packed, std::byte* scratch) {
-  const LibraryScope library;  // oneDNN clears the padding of packed weights at once
-  ChunkRun& run = runs_[static_cast<std::size_t>(index)];
-  const std::int64_t sample = chunks_.begin(index);
-  set_handle(run.source, source + sample * sizes_.height * sizes_.width * sizes_.inputs * 4);
-  set_handle(run.destination, destination + sample * sizes_.out_height * sizes_.out_width * sizes_.outputs * 4);
-  set_handle(run.weights, packed);
-  set_handle(run.scratchpad, scratch + index * scratch_bytes_.value);
+ConvolutionEngine::Piece ConvolutionEngine::make_piece(const Primitive& made) const {
+  const auto nowhere = [](const memory::desc& type) { return memory(type, cpu(), DNNL_MEMORY_NONE); };
+  Piece piece{made.samples,
+              made.primitive,
+              nowhere(made.source),
+              nowhere(packed_),
+              nowhere(made.destination),
+              nowhere(made.scratchpad),
+              {}};
+  const bool is_data = pass_ == ConvolutionPass::backward_data;
+  piece.arguments = {{is_data ? DNNL_ARG_DIFF_SRC : DNNL_ARG_SRC, piece.source},
+                     {is_weights() ? DNNL_ARG_DIFF_WEIGHTS : DNNL_ARG_WEIGHTS, piece.weights},
+                     {pass_ == ConvolutionPass::forward ? DNNL_ARG_DST : DNNL_ARG_DIFF_DST, piece.destination},
+                     {DNNL_ARG_SCRATCHPAD, piece.scratchpad}};
+  return piece;
 }
 
-void ConvolutionEngine::execute(ChunkRun& chunk) {
+// What stays where it is while all tasks run. oneDNN clears the padding of packed weights at once, so tasks must not.
+void ConvolutionEngine::bind_constants(std::byte* workspace) {
+  const LibraryScope library;
+  std::byte* scratch = workspace + packed_bytes_.value * (is_weights() ? chunks_.count : 1);
+  for (std::size_t c = 0; c < runs_.size(); ++c)
+    for (Piece& piece : runs_[c].pieces) {
+      if (!is_weights()) set_handle(piece.weights, workspace);
+      set_handle(piece.scratchpad, scratch + static_cast<std::int64_t>(c) * scratch_bytes_.value);
+    }
+}
+
+void ConvolutionEngine::reorder(const std::byte* plain, std::byte* workspace) {
+  const LibraryScope library;
+  set_handle(plain_, plain);
+  set_handle(packed_memory_, workspace);
+  set_handle(reorder_scratchpad_, workspace + packed_bytes_.value * (is_weights() ? chunks_.count : 1));
+  reorder_.execute(reorder_stream_, reorder_arguments_);
+  reorder_stream_.wait();
+}
+
+// Where a group's gradient goes that is not the chunk's first: packed, and added at once.
+void ConvolutionEngine::run_chunk(const Call& call, std::int64_t chunk, std::int64_t slot) {
+  ChunkRun& run = runs_[static_cast<std::size_t>(chunk)];
+  std::byte* partial = call.workspace + (is_weights() ? chunk * packed_bytes_.value : 0);
+  std::byte* further = call.workspace + ((packed_bytes_ + scratch_bytes_) * chunks_.count + packed_bytes_ * slot).value;
+  for (std::int64_t n = chunks_.begin(chunk); n < chunks_.end(chunk); n += group_) {
+    const bool is_first = n == chunks_.begin(chunk);
+    run_group(call, run, {n, std::min(chunks_.end(chunk), n + group_)}, is_first ? partial : further, slot);
+    if (is_weights() && !is_first)
+      add_to(floats(partial), floats(further), static_cast<std::int64_t>(packed_.get_size()) / 4);
+  }
+}
+
+void ConvolutionEngine::run_group(const Call& call, ChunkRun& run, HalfOpen samples, std::byte* packed,
+                                  std::int64_t slot) {
+  Piece& piece = run.pieces.front().samples == samples.size() ? run.pieces.front() : run.pieces.back();
+  const std::byte* first = call.first.read(call.first.context, samples, slot);
   set_one_thread();
   const LibraryScope library;
-  chunk.primitive.execute(chunk.stream, chunk.arguments);
-  chunk.stream.wait();
+  if (pass_ == ConvolutionPass::backward_data) {
+    set_handle(piece.destination, first);
+    set_handle(piece.source, call.result + samples.begin * source_bytes_);
+  } else {
+    set_handle(piece.source, first);
+    set_handle(piece.destination, (is_weights() ? call.second : call.result) + samples.begin * destination_bytes_);
+  }
+  if (is_weights()) set_handle(piece.weights, packed);
+  piece.primitive.execute(run.stream, piece.arguments);
+  run.stream.wait();
 }
 
 void ConvolutionEngine::run(const std::byte* first, const std::byte* second, std::byte* result, std::byte* workspace,
                             int threads) {
-  const bool is_weights = pass_ == ConvolutionPass::backward_weights;
-  std::byte* scratch = workspace + packed_bytes_.value * (is_weights ? chunks_.count : 1);
-  set_one_thread();
-  const auto reorder = [&](const std::byte* plain) {
-    const LibraryScope library;
-    set_handle(plain_, plain);
-    set_handle(packed_memory_, workspace);
-    set_handle(reorder_scratchpad_, scratch);
-    reorder_.execute(reorder_stream_, reorder_arguments_);
-    reorder_stream_.wait();
+  struct Plain {
+    const std::byte* address;
+    std::int64_t sample_bytes;
   };
-  if (!is_weights) reorder(second);
-  for (std::int64_t c = 0; c < chunks_.count; ++c) {
-    if (pass_ == ConvolutionPass::forward) bind(c, first, result, workspace, scratch);
-    if (pass_ == ConvolutionPass::backward_data) bind(c, result, first, workspace, scratch);
-    if (is_weights) bind(c, first, second, workspace + c * packed_bytes_.value, scratch);
-  }
-  parallel_chunks(threads, chunks_.count, [&](std::int64_t c) { execute(runs_[static_cast<std::size_t>(c)]); });
-  if (!is_weights) return;
+  const Plain plain{first, pass_ == ConvolutionPass::backward_data ? destination_bytes_ : source_bytes_};
+  const auto read = [](const void* context, HalfOpen samples, std::int64_t) {
+    const auto* from = static_cast<const Plain*>(context);
+    return from->address + samples.begin * from->sample_bytes;
+  };
+  run(SampleReader{&plain, read}, second, result, workspace, threads);
+}
+
+void ConvolutionEngine::run(const SampleReader& first, const std::byte* second, std::byte* result, std::byte* workspace,
+                            int threads) {
+  set_one_thread();
+  if (!is_weights()) reorder(second, workspace);
+  bind_constants(workspace);
+  const Call call{first, second, result, workspace};
+  parallel_chunks_in_slots(threads, chunks_.count,
+                           [&](std::int64_t chunk, std::int64_t slot) { run_chunk(call, chunk, slot); });
+  if (!is_weights()) return;
   sum_partials(workspace, threads);
-  reorder(result);
+  reorder(result, workspace);
 }
 
 // Always partial 0 + 1 + 2 + ..., whoever computes it.

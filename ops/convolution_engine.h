@@ -19,33 +19,73 @@ struct ConvolutionSizes {
   std::int64_t kernel_height, kernel_width, stride, padding;
 };
 
+/// Where the first argument of a group of samples lies: the tensor itself, or a scratch that `read` fills first. Called
+/// by the task that convolves the group; `slot` tells tasks apart that run at once.
+struct SampleReader {
+  const void* context;
+  const std::byte* (*read)(const void* context, HalfOpen samples, std::int64_t slot);
+};
+
 /// One pass of one convolution, ready to run. Everything it needs beside its arguments is workspace:
-/// packed weights (or packed partial weight gradients, one per chunk), then a scratchpad per chunk.
+/// packed weights (or packed partial weight gradients, one per chunk), then a scratchpad per chunk. Weight gradients of
+/// chunks in several groups take one more packed gradient per slot: oneDNN overwrites what it is given.
 class ConvolutionEngine {
  public:
-  ConvolutionEngine(ConvolutionPass pass, const ConvolutionSizes& sizes);
-  Bytes workspace() const { return workspace_; }
+  /// `group`: how many samples a primitive takes at once; 0 is a whole chunk.
+  ConvolutionEngine(ConvolutionPass pass, const ConvolutionSizes& sizes, std::int64_t group = 0);
+  static Chunks chunks(ConvolutionPass pass, std::int64_t samples);
+  Bytes workspace(int threads) const;
+  std::int64_t group() const { return group_; }  ///< never more than a chunk
+  std::int64_t slots(int threads) const { return slot_count(threads, chunks_.count); }
+
   /// first, second -> result is (x, w) -> y forward, (dy, w) -> dx for data, (x, dy) -> dw for weights.
   void run(const std::byte* first, const std::byte* second, std::byte* result, std::byte* workspace, int threads);
+  /// As above, the first argument read a group at a time.
+  void run(const SampleReader& first, const std::byte* second, std::byte* result, std::byte* workspace, int threads);
 
  private:
-  struct ChunkRun {
+  struct Primitive {
+    std::int64_t samples;
     dnnl::primitive primitive;
-    dnnl::stream stream;
+    dnnl::memory::desc source, destination, scratchpad;
+  };
+  // A primitive with the memory it runs on.
+  struct Piece {
+    std::int64_t samples;
+    dnnl::primitive primitive;
     dnnl::memory source, weights, destination, scratchpad;
     std::unordered_map<int, dnnl::memory> arguments;
   };
+  // A task: its groups run one after the other, all but the last in the first piece.
+  struct ChunkRun {
+    dnnl::stream stream;
+    std::vector<Piece> pieces;
+  };
+  struct Call {
+    const SampleReader& first;
+    const std::byte* second;
+    std::byte *result, *workspace;
+  };
+
+  const Primitive& primitive_for(std::int64_t samples);
   void add_chunk(std::int64_t samples);
-  void execute(ChunkRun& chunk);
-  void bind(std::int64_t index, const std::byte* source, const std::byte* destination, std::byte* packed,
-            std::byte* workspace);
+  void make_reorder();
+  Piece make_piece(const Primitive& made) const;
+  bool is_weights() const { return pass_ == ConvolutionPass::backward_weights; }
+  void bind_constants(std::byte* workspace);
+  void reorder(const std::byte* plain, std::byte* workspace);
+  void run_chunk(const Call& call, std::int64_t chunk, std::int64_t slot);
+  void run_group(const Call& call, ChunkRun& run, HalfOpen samples, std::byte* packed, std::int64_t slot);
   void sum_partials(std::byte* workspace, int threads) const;
 
   ConvolutionPass pass_;
   ConvolutionSizes sizes_;
   Chunks chunks_;
+  std::int64_t group_;
+  std::int64_t source_bytes_, destination_bytes_;  // of one sample
   dnnl::memory::desc packed_;
-  Bytes packed_bytes_, scratch_bytes_, workspace_;
+  Bytes packed_bytes_, scratch_bytes_;
+  std::vector<Primitive> primitives_;
   std::vector<ChunkRun> runs_;
   dnnl::memory plain_, packed_memory_, reorder_scratchpad_;
   dnnl::reorder reorder_;

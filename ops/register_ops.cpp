@@ -23,6 +23,9 @@ std::string isa_name() {
 void register_ops(OpRegistry& registry) {
   register_conv2d(registry);
   register_batch_norm(registry);
+  register_batch_norm_backward(registry);
+  register_norm_conv2d(registry);
+  register_norm_conv_rewrite(registry);
   register_relu(registry);
   register_add(registry);
   register_global_average_pool(registry);

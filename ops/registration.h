@@ -21,6 +21,9 @@ namespace thimble {
 
 void register_conv2d(OpRegistry& registry);
 void register_batch_norm(OpRegistry& registry);
+void register_batch_norm_backward(OpRegistry& registry);
+void register_norm_conv2d(OpRegistry& registry);
+void register_norm_conv_rewrite(OpRegistry& registry);
 void register_relu(OpRegistry& registry);
 void register_add(OpRegistry& registry);
 void register_global_average_pool(OpRegistry& registry);
@@ -53,6 +56,12 @@ inline void expect_same(const std::string& kind, const TensorType& a, const Tens
 inline void expect_vector(const std::string& kind, const TensorType& type, std::int64_t size) {
   if (type != TensorType{DType::f32, {size}, false})
     throw InvalidArgument(kind + ": a tensor that is no f32 vector of " + std::to_string(size) + " values");
+}
+
+/// Inputs [first, last): one value per channel of the activation that is input 0.
+inline void expect_channel_vectors(const std::string& kind, const std::vector<TensorType>& inputs, std::size_t first,
+                                   std::size_t last) {
+  for (std::size_t i = first; i < last; ++i) expect_vector(kind, inputs[i], inputs[0].shape[3]);
 }
 
 /// An attribute that defaults to zero.

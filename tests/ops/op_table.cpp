@@ -92,6 +92,51 @@ void add_heads(std::vector<Row>& rows) {
                   "logits of 300 are rounded to 3e-5", rows.size(), false, 300});
 }
 
+Attributes norm_window(std::int64_t stride, std::int64_t padding, std::int64_t group) {
+  return {{"stride", stride}, {"padding", padding}, {"epsilon", 1e-5}, {"group", group}};
+}
+
+// Forward and the weights' gradient, with groups that do and do not divide the chunks (of an eighth and a quarter).
+void add_norm_convolutions(std::vector<Row>& rows) {
+  const auto row = [&](const std::string& name, Shape x, Shape w, std::int64_t stride, std::int64_t padding,
+                       std::int64_t group) {
+    const Shape c{x.back()};
+    Attributes attributes = norm_window(stride, padding, group);
+    std::vector<RowInput> inputs{samples(x), weights(c), positive(c), weights(c), weights(c), weights(w)};
+    rows.push_back({name, "norm_conv2d", inputs, attributes, 5e-6, kSums, rows.size()});
+    attributes["kernel_height"] = w[2];
+    attributes["kernel_width"] = w[3];
+    const auto extent = [&](std::size_t axis) { return (x[axis] + 2 * padding - w[axis + 1]) / stride + 1; };
+    inputs.back() = samples({x[0], extent(1), extent(2), w[0]});
+    rows.push_back({name + "_weights", "norm_conv2d_backward_weights", inputs, attributes, 1e-5, kSums, rows.size()});
+  };
+  row("norm_conv_3x3", {5, 8, 8, 16}, {16, 16, 3, 3}, 1, 1, 1);
+  row("norm_conv_3x3_stride_2", {17, 8, 8, 16}, {32, 16, 3, 3}, 2, 1, 2);
+  row("norm_conv_1x1_stride_2", {17, 8, 8, 16}, {32, 16, 1, 1}, 2, 0, 2);
+  row("norm_conv_1x1", {21, 5, 5, 16}, {24, 16, 1, 1}, 1, 0, 4);
+  row("norm_conv_3_channels", {17, 9, 7, 3}, {16, 3, 3, 3}, 1, 1, 1);
+  row("norm_conv_odd_everything", {19, 7, 5, 5}, {7, 5, 3, 3}, 2, 1, 2);
+  row("norm_conv_oblong_window", {4, 6, 7, 8}, {8, 8, 2, 3}, 1, 1, 3);
+  row("norm_conv_one_sample", {1, 12, 12, 32}, {32, 32, 3, 3}, 1, 1, 4);
+  row("norm_conv_one_pixel", {2, 1, 1, 1}, {1, 1, 1, 1}, 1, 0, 1);
+  row("norm_conv_whole_chunks", {17, 4, 4, 64}, {64, 64, 3, 3}, 1, 1, 1000);
+  row("norm_conv_many_samples", {100, 4, 4, 16}, {16, 16, 3, 3}, 1, 1, 5);
+}
+
+// What is left of batch normalisation where convolutions take in the rest.
+void add_parts_of_norms(std::vector<Row>& rows) {
+  for (const Shape& x : {Shape{17, 6, 5, 32}, Shape{3, 5, 7, 5}, Shape{1, 9, 9, 7}}) {
+    const std::string suffix = "_of_" + std::to_string(x[0]);
+    rows.push_back({"statistics" + suffix, "batch_statistics", {samples(x)}, {}, 5e-6, kSums, rows.size()});
+    const Shape c{x.back()};
+    Attributes attributes = norm(1);
+    attributes["gate_input"] = std::int64_t{1};
+    rows.push_back({"norm_backward_gated_by_input" + suffix, "batch_norm_backward",
+                    {samples(x), samples(x), weights(c), weights(c), positive(c), weights(c)}, attributes, 1e-5, kSums,
+                    rows.size()});
+  }
+}
+
 }  // namespace
 
 std::vector<Row> op_table() {
@@ -100,6 +145,8 @@ std::vector<Row> op_table() {
   add_batch_norms(rows);
   add_element_wise(rows);
   add_heads(rows);
+  add_norm_convolutions(rows);
+  add_parts_of_norms(rows);
   return rows;
 }
 

@@ -86,26 +86,55 @@ Array normalized(const ReferenceCall& call, const Array& mean, const Array& vari
   return y;
 }
 
-std::vector<Array> batch_norm_gradient(const ReferenceCall& call, const Array& dy) {
+// Of inputs {x, gamma, beta}, the statistics taken for functions of x.
+std::vector<Array> normalized_gradient(const ReferenceCall& call, const Array& mean, const Array& variance,
+                                       const Array& dy) {
   const Array& x = call.inputs[0];
   const Index channels = x.shape.back();
   const auto rows = static_cast<double>(count(x) / channels);
-  const auto moments = statistics(x);
-  const Array y = normalized(call, moments[0], moments[1]);
+  const Array y = normalized(call, mean, variance);
   Array dx = zeros(x.shape), dgamma = zeros({channels}), dbeta = zeros({channels});
   const auto passes = [&](Index i) { return whole(call, "relu") != 0 && !(at(y, i) > 0) ? 0.0 : at(dy, i); };
-  const auto deviation = [&](Index c) { return std::sqrt(at(moments[1], c) + real(call, "epsilon")); };
+  const auto deviation = [&](Index c) { return std::sqrt(at(variance, c) + real(call, "epsilon")); };
   for (Index i = 0; i < count(x); ++i) {
     const Index c = i % channels;
     at(dbeta, c) += passes(i);
-    at(dgamma, c) += passes(i) * (at(x, i) - at(moments[0], c)) / deviation(c);
+    at(dgamma, c) += passes(i) * (at(x, i) - at(mean, c)) / deviation(c);
   }
   for (Index i = 0; i < count(x); ++i) {
     const Index c = i % channels;
-    const double unit = (at(x, i) - at(moments[0], c)) / deviation(c);
+    const double unit = (at(x, i) - at(mean, c)) / deviation(c);
     at(dx, i) = at(call.inputs[1], c) / deviation(c) * (passes(i) - at(dbeta, c) / rows - unit * at(dgamma, c) / rows);
   }
   return {dx, dgamma, dbeta};
+}
+
+std::vector<Array> batch_norm_gradient(const ReferenceCall& call, const Array& dy) {
+  const auto moments = statistics(call.inputs[0]);
+  return normalized_gradient(call, moments[0], moments[1], dy);
+}
+
+// Gated by its input: {dy, x, gamma, mean, variance, beta}.
+std::vector<Array> batch_norm_backward(const ReferenceCall& call) {
+  ReferenceCall forward = call;
+  forward.inputs = {call.inputs[1], call.inputs[2], call.inputs[5]};
+  return normalized_gradient(forward, call.inputs[3], call.inputs[4], call.inputs[0]);
+}
+
+// The convolution that {x, mean, variance, gamma, beta, w} stands for; w is empty where its gradient is asked for.
+ReferenceCall convolution_of_normalized(const ReferenceCall& call, Array w) {
+  ReferenceCall norm = call;
+  norm.inputs = {call.inputs[0], call.inputs[3], call.inputs[4]};
+  norm.attributes["relu"] = Index{1};
+  ReferenceCall convolved = call;
+  convolved.inputs = {normalized(norm, call.inputs[1], call.inputs[2]), std::move(w)};
+  return convolved;
+}
+
+Array norm_convolution_weights(const ReferenceCall& call) {
+  const Array& dy = call.inputs[5];
+  const Array w = zeros({dy.shape[3], call.inputs[0].shape[3], whole(call, "kernel_height"), whole(call, "kernel_width")});
+  return convolution_gradient(convolution_of_normalized(call, w), dy)[1];
 }
 
 std::vector<Array> running_statistics(const ReferenceCall& call) {
@@ -251,6 +280,10 @@ std::vector<Array> forward_reference(const ReferenceCall& call) {
     const auto moments = statistics(call.inputs[0]);
     return {normalized(call, moments[0], moments[1]), moments[0], moments[1]};
   }
+  if (kind == "batch_statistics") return statistics(call.inputs[0]);
+  if (kind == "batch_norm_backward") return batch_norm_backward(call);
+  if (kind == "norm_conv2d") return {convolution(convolution_of_normalized(call, call.inputs[5]))};
+  if (kind == "norm_conv2d_backward_weights") return {norm_convolution_weights(call)};
   if (kind == "batch_norm_inference") return {normalized(call, call.inputs[3], call.inputs[4])};
   if (kind == "running_statistics") return running_statistics(call);
   if (kind == "relu") return {relu(call.inputs[0])};

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -34,6 +35,21 @@ void parallel_chunks(int threads, std::int64_t count, Body&& body) {
   using Plain = std::remove_reference_t<Body>;
   run_chunks(threads, count, [](void* context, std::int64_t i) { (*static_cast<Plain*>(context))(i); },
              const_cast<void*>(static_cast<const void*>(std::addressof(body))));
+}
+
+/// How many chunks are worked on at once, each in a slot of its own: so many scratches a loop needs.
+constexpr std::int64_t slot_count(int threads, std::int64_t chunks) {
+  return std::clamp<std::int64_t>(threads, 1, std::max<std::int64_t>(1, chunks));
+}
+
+/// As parallel_chunks, calling `body(chunk, slot)` with a slot in [0, slot_count) that no other call has meanwhile.
+/// Which slot a chunk meets depends on chance, so what it leaves there must not matter to the next one.
+template <class Body>
+void parallel_chunks_in_slots(int threads, std::int64_t count, Body&& body) {
+  std::atomic<std::int64_t> next{0};
+  parallel_chunks(threads, slot_count(threads, count), [&](std::int64_t slot) {
+    for (std::int64_t chunk = next++; chunk < count; chunk = next++) body(chunk, slot);
+  });
 }
 
 }  // namespace thimble

@@ -1,0 +1,17 @@
+// How many samples norm_conv2d normalises at a time, for who writes such an op into a graph.
+#pragma once
+
+#include <cstdint>
+
+#include "thimble/tensor.h"
+
+namespace thimble {
+
+/// Samples of x that stay in a second cache until they are convolved, at least one.
+std::int64_t norm_conv_group(const TensorType& x);
+
+/// As above for the weights' gradient, where a group after a chunk's first takes a second packed gradient, and adds it:
+/// groups are so large that adding stays cheap, and whole chunks where that is the smaller workspace.
+std::int64_t norm_conv_weights_group(const TensorType& x, const TensorType& dy, const TensorType& w);
+
+}  // namespace thimble

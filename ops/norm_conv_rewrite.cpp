@@ -1,0 +1,136 @@
+// The rewrite "norm_conv": where only convolutions, their weights' gradients and the normalisation's own gradient read
+// a normalised, rectified value h, it disappears. conv2d(h, w) becomes norm_conv2d(x, ..., w), the weights' gradient
+// likewise, the gate of the ReLU is computed from x, and of batch_norm only the statistics remain.
+#include "norm_conv2d.h"
+#include "registration.h"
+#include "thimble/rewrite.h"
+
+namespace thimble {
+namespace {
+
+constexpr const char* kName = "norm_conv";
+
+// A normalisation with its ReLU, in training or in inference.
+struct Normalization {
+  TensorId x, mean, variance, gamma, beta, output;
+  TensorId mask = kNoTensor;
+  Attribute epsilon;
+
+  std::vector<TensorId> inputs_with(TensorId last) const { return {x, mean, variance, gamma, beta, last}; }
+};
+
+class Rewriter {
+ public:
+  Rewriter(const Graph& graph, const OpRegistry& registry) : graph_(graph), registry_(registry) {}
+
+  Graph rewrite() {
+    for (std::size_t i = 0; i < graph_.ops.size(); ++i) {
+      const auto id = static_cast<OpId>(i);
+      if (const auto norm = normalization(graph_.ops[id]); norm && is_read_by_convolutions_only(*norm))
+        change(id, *norm);
+    }
+    return change_ops(graph_, registry_, changes_);
+  }
+
+ private:
+  static std::optional<Normalization> normalization(const Op& op) {
+    const auto& in = op.inputs;
+    const auto& out = op.outputs;
+    if (!flag(op.attributes, "relu")) return std::nullopt;
+    if (op.kind == "batch_norm")
+      return Normalization{in[0],
+                           out[1],
+                           out[2],
+                           in[1],
+                           in[2],
+                           out[0],
+                           out.size() > 3 ? out[3] : kNoTensor,
+                           op.attributes.at("epsilon")};
+    if (op.kind == "batch_norm_inference")
+      return Normalization{in[0], in[3], in[4], in[1], in[2], out[0], kNoTensor, op.attributes.at("epsilon")};
+    return std::nullopt;
+  }
+
+  static bool is_convolution(const Op& op) { return op.kind == "conv2d"; }
+  static bool is_weights_gradient(const Op& op) { return op.kind == "conv2d_backward_weights"; }
+
+  // The gradient of this very normalisation, whose gate can be computed from x then.
+  static bool is_gradient_of(const Op& op, const Normalization& norm) {
+    if (op.kind != "batch_norm_backward" || !flag(op.attributes, "relu") || flag(op.attributes, "gate_input"))
+      return false;
+    const TensorId gate = flag(op.attributes, "use_mask") ? norm.mask : norm.output;
+    const std::vector<TensorId> expected{op.inputs[0], norm.x, norm.gamma, norm.mean, norm.variance, gate};
+    return op.inputs == expected && op.inputs[0] != norm.output && op.attributes.at("epsilon") == norm.epsilon;
+  }
+
+  std::vector<OpId> readers(const Normalization& norm) const {
+    std::vector<OpId> all = graph_.tensors[norm.output].consumers;
+    if (norm.mask == kNoTensor) return all;
+    const std::vector<OpId>& of_mask = graph_.tensors[norm.mask].consumers;
+    all.insert(all.end(), of_mask.begin(), of_mask.end());
+    return all;
+  }
+
+  bool is_read_by_convolutions_only(const Normalization& norm) const {
+    bool has_convolution = false;
+    for (OpId reader : readers(norm)) {
+      const Op& op = graph_.ops[reader];
+      const bool convolves = is_convolution(op) || is_weights_gradient(op);
+      if (convolves ? op.inputs[0] != norm.output || op.inputs[1] == norm.output : !is_gradient_of(op, norm))
+        return false;
+      has_convolution |= is_convolution(op);
+    }
+    const bool is_asked_for =
+        graph_.tensors[norm.output].is_output || (norm.mask != kNoTensor && graph_.tensors[norm.mask].is_output);
+    return has_convolution && !is_asked_for;
+  }
+
+  void change(OpId id, const Normalization& norm) {
+    for (OpId reader : readers(norm)) {
+      const Op& op = graph_.ops[reader];
+      if (is_convolution(op) || is_weights_gradient(op))
+        changes_[reader] = normalizing(op, norm);
+      else
+        changes_[reader] = gated_by_input(op, norm);
+    }
+    Op statistics = graph_.ops[id];
+    changes_[id] = std::nullopt;  // inference reads statistics that are there
+    if (statistics.kind == "batch_norm_inference") return;
+    statistics.kind = "batch_statistics";
+    statistics.inputs = {norm.x};
+    statistics.outputs = {norm.mean, norm.variance};
+    statistics.attributes.clear();
+    changes_[id] = statistics;
+  }
+
+  Op normalizing(Op op, const Normalization& norm) const {
+    const TensorType &x = graph_.tensors[norm.x].type, &second = graph_.tensors[op.inputs[1]].type;
+    const bool is_weights = is_weights_gradient(op);
+    op.kind = is_weights ? "norm_conv2d_backward_weights" : "norm_conv2d";
+    op.inputs = norm.inputs_with(op.inputs[1]);
+    op.attributes["epsilon"] = norm.epsilon;
+    op.attributes["group"] =
+        is_weights ? norm_conv_weights_group(x, second, graph_.tensors[op.outputs[0]].type) : norm_conv_group(x);
+    return op;
+  }
+
+  static Op gated_by_input(Op op, const Normalization& norm) {
+    op.inputs.back() = norm.beta;
+    op.attributes.erase("use_mask");
+    op.attributes["gate_input"] = std::int64_t{1};
+    return op;
+  }
+
+  const Graph& graph_;
+  const OpRegistry& registry_;
+  OpChanges changes_;
+};
+
+}  // namespace
+
+void register_norm_conv_rewrite(OpRegistry& registry) {
+  registry.add_rewrite(
+      {kName, [](const Graph& graph, const OpRegistry& ops) { return Rewriter(graph, ops).rewrite(); }});
+}
+
+}  // namespace thimble

@@ -1,0 +1,60 @@
+// The arithmetic of batch normalisation, for every op that normalises: who shares the formula shares the bits.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "thimble/parallel.h"
+#include "thimble/tensor.h"
+
+namespace thimble {
+
+inline constexpr std::int64_t kRowsPerBlock = 64;  // summed in float before they join the chunk's double
+
+/// An activation as normalisation sees it: rows of channels, samples in chunks that fix the order of the sums.
+struct NormSizes {
+  std::int64_t samples, rows_per_sample, channels;
+  Chunks chunks;
+
+  static NormSizes of(const TensorType& x);
+  std::int64_t elements_per_sample() const { return rows_per_sample * channels; }
+};
+
+/// Two sums per channel and chunk: in double, and the block at hand in float.
+struct PartialSums {
+  double *first, *second;
+  float *block_first, *block_second;
+
+  void clear(std::int64_t channels) const;
+  void close_block(std::int64_t channels) const;
+};
+
+/// Bytes of the partial sums of all chunks, which `partial_sums` lays into a workspace.
+Bytes partial_sums_bytes(const NormSizes& sizes);
+PartialSums partial_sums(std::byte* workspace, const NormSizes& sizes, std::int64_t chunk);
+
+/// Mean and biased variance of every channel. Workspace: `partial_sums_bytes`.
+void compute_statistics(const NormSizes& sizes, const float* x, std::byte* workspace, int threads, float* mean,
+                        float* variance);
+
+/// What one channel's normalisation comes to: y = x * scale + shift.
+struct ScaleShift {
+  float *scale, *shift;
+};
+
+inline Bytes scale_shift_bytes(std::int64_t channels) { return align_up(Bytes{8 * channels}, kAlignment); }
+
+/// The factors of given statistics, in `scale_shift_bytes` at `memory`.
+ScaleShift scale_shift(std::byte* memory, std::int64_t channels, const float* gamma, const float* beta,
+                       const float* mean, const float* variance, double epsilon);
+
+/// y may be x.
+void normalize_rows(const float* x, float* y, std::int64_t rows, std::int64_t channels, const ScaleShift& factors,
+                    bool relu);
+
+/// to = from where the normalised x is positive, else 0: the gate of the ReLU behind `normalize_rows`, without its
+/// output. Rows of `columns` channels, one behind the other.
+void keep_where_normalized_is_positive(const float* from, const float* x, std::int64_t rows, std::int64_t columns,
+                                       const float* scale, const float* shift, float* to);
+
+}  // namespace thimble
