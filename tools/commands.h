@@ -20,5 +20,6 @@ Command add_eval_command(CLI::App& app);
 Command add_replay_command(CLI::App& app);
 Command add_view_command(CLI::App& app);
 Command add_place_command(CLI::App& app);
+Command add_remat_command(CLI::App& app);
 
 }  // namespace thimble

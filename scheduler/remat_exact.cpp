@@ -1,0 +1,71 @@
+// The searches as members of the portfolio: A* under rising cost caps, the backward search, the beam.
+#include <algorithm>
+#include <cmath>
+
+#include "remat_search.h"
+#include "remat_solver.h"
+
+namespace thimble::remat {
+namespace {
+
+constexpr Cost kUnlimited = Cost{1} << 58;
+
+// Nodes that a graph of this size is worth: one costs about n^2.
+std::int64_t share_of(std::int64_t node_limit, const Graph& graph) {
+  if (node_limit > 0) return node_limit;
+  const auto n = static_cast<std::int64_t>(std::max(graph.tensors(), 1));
+  return std::clamp<std::int64_t>(400'000'000 / (n * n), 1000, 500'000);
+}
+
+}  // namespace
+
+SolverOutput solve_backwards(const SolverInput& input) {
+  SolverOutput output;
+  if (input.graph.tensors() > kLargestFeasibility) return output;
+  // Each set found is compared with all before it, word by word.
+  const double words = std::max(1.0, std::ceil(input.graph.tensors() / 64.0));
+  const auto limit = static_cast<std::int64_t>(std::min(20'000.0, std::sqrt(1e9 / words)));
+  SearchOutcome outcome = search_feasible(input.graph, input.budget, input.node_limit > 0 ? input.node_limit : limit);
+  output.infeasible = outcome.exhausted && !outcome.found;
+  if (outcome.found) output.sequences.push_back(std::move(outcome.sequence));
+  return output;
+}
+
+// A low cap keeps the states few: what cannot be read again within it is let go at once. A search that ends without a
+// schedule proves that none costs the cap or less; so the cap rises until there is one, or the best known is proven.
+SolverOutput solve_exactly(const SolverInput& input) {
+  SolverOutput output;
+  if (input.graph.tensors() > kLargestSearch) return output;
+  std::int64_t nodes_left = share_of(input.node_limit, input.graph);
+  Cost lower = std::max(input.known.lower_bound, cost_bound(input.graph, input.budget));
+  const Cost ceiling = input.known.best == INT64_MAX ? kUnlimited : input.known.best - 1;
+  Cost step = std::max<Cost>(1, lower / 512);
+  for (Cost cap = std::min(lower, ceiling); lower <= ceiling;
+       cap = std::min(ceiling, std::max(lower, cap + step)), step *= 2) {
+    SearchOutcome outcome = search_exact(input.graph, input.budget, cap, nodes_left);
+    nodes_left -= outcome.nodes;
+    lower = std::max(lower, outcome.lower_bound);
+    if (outcome.found) {
+      output.lower_bound = sequence_cost(input.graph, outcome.sequence);
+      output.sequences.push_back(std::move(outcome.sequence));
+      return output;
+    }
+    if (outcome.exhausted && cap == kUnlimited) output.infeasible = true;
+    if (!outcome.exhausted || cap == kUnlimited || nodes_left <= 0) break;
+  }
+  output.lower_bound = lower;
+  return output;
+}
+
+SolverOutput solve_by_beam(const SolverInput& input) {
+  SolverOutput output;
+  if (input.graph.tensors() > kLargestSearch) return output;
+  const auto n = static_cast<std::int64_t>(std::max(input.graph.tensors(), 1));
+  const auto width = static_cast<std::int32_t>(std::clamp<std::int64_t>(4'000'000 / (n * n * n), 4, 200));
+  const Cost cap = input.known.best == INT64_MAX ? kUnlimited : input.known.best - 1;
+  if (auto sequence = search_beam(input.graph, input.budget, cap, width))
+    output.sequences.push_back(std::move(*sequence));
+  return output;
+}
+
+}  // namespace thimble::remat
