@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "op_prices.h"
 #include "thimble/error.h"
 #include "thimble/placement.h"
 
@@ -65,8 +66,7 @@ void add_cost(const Program& program, const OpRegistry& registry, const DeviceDe
   const Op& op = program.graph.ops[step.op];
   const OpCost cost = registry.cost(op.kind, shape_of(program.graph, step.op, samples, device));
   (step.is_recomputation ? total.recompute_flops : total.flops) += cost.flops;
-  const double compute_s = cost.flops / (device.flops_per_second * device.threads);
-  total.milliseconds += 1e3 * std::max(compute_s, cost.bytes / device.bytes_per_second);
+  total.milliseconds += 1e3 * predicted_seconds(cost, device);
 }
 
 void add_costs(const Program& program, const OpRegistry& registry, const DeviceDescription& device,
@@ -107,8 +107,13 @@ Plan make_plan(const PlanRequest& request, const OpRegistry& registry) {
     program.name = asked.name;
     program.microbatches = asked.microbatches;
     program.graph = asked.microbatches.size() > 1 ? accumulate_over_microbatches(asked.graph, registry) : asked.graph;
-    program.schedule =
-        make_schedule(program.graph, registry, plan.device, {asked.microbatches, asked.barrier_before_update});
+    ScheduleOptions options{.microbatches = asked.microbatches, .barrier_before_update = asked.barrier_before_update};
+    if (!asked.ranks.empty()) {
+      RecomputeRanks ranks = asked.ranks;
+      while (ranks.size() < program.graph.tensors.size()) ranks.push_back(0);  // sums over microbatches
+      options.sequence = recompute_sequence(program.graph, registry, recompute_basis(program.graph, registry), ranks);
+    }
+    program.schedule = make_schedule(program.graph, registry, plan.device, options);
     place_program(program, plan.persistent);
     plan.arena = std::max(plan.arena, program.planned);
     plan.programs.push_back(std::move(program));

@@ -327,7 +327,8 @@ Plan plan_from_json(const Json& json) {
   plan.batch = integer(json, "batch", "top level", 1, 1 << 30);
   const Json& device = field(json, "device", "top level");
   plan.device = {text(device, "name", "device"), static_cast<int>(integer(device, "threads", "device", 1, 4096)),
-                 positive(device, "flops_per_second", "device"), positive(device, "bytes_per_second", "device")};
+                 positive(device, "flops_per_second", "device"), positive(device, "bytes_per_second", "device"),
+                 positive(device, "seconds_per_launch", "device")};
   plan.planner_seed = static_cast<std::uint64_t>(integer(json, "planner_seed", "top level", 0, INT64_MAX));
   if (const Json& budget = field(json, "budget_bytes", "top level"); !budget.is_null())
     plan.budget = Bytes{integer(budget, "budget_bytes", 0, kLargest)};
@@ -372,7 +373,8 @@ std::string write_plan(const Plan& plan) {
                    {{"name", plan.device.name},
                     {"threads", plan.device.threads},
                     {"flops_per_second", plan.device.flops_per_second},
-                    {"bytes_per_second", plan.device.bytes_per_second}}},
+                    {"bytes_per_second", plan.device.bytes_per_second},
+                    {"seconds_per_launch", plan.device.seconds_per_launch}}},
                   {"planner_seed", plan.planner_seed},
                   {"budget_bytes", plan.budget ? Json(plan.budget->value) : Json(nullptr)},
                   {"engines", plan.engines},

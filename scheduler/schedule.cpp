@@ -1,27 +1,34 @@
 #include "thimble/schedule.h"
 
 #include <algorithm>
-#include <numeric>
 
+#include "op_prices.h"
 #include "thimble/error.h"
 
 namespace thimble {
 namespace {
 
-constexpr std::int32_t kNever = -1;
-
 // Turns an ordered graph into steps, instances and storages.
+constexpr std::int32_t kNone = -1;
+
 class ScheduleBuilder {
  public:
   ScheduleBuilder(const Graph& graph, const OpRegistry& registry, const DeviceDescription& device,
                   const ScheduleOptions& options)
-      : graph_(graph), registry_(registry), device_(device), cut_(options.microbatches) {
+      : graph_(graph),
+        registry_(registry),
+        cut_(options.microbatches),
+        workspaces_(options.workspaces),
+        order_(options.sequence.empty() ? topological_order(with_readers_of_views()) : options.sequence) {
+    if (workspaces_.empty())
+      for (const OpPrice& price : price_ops(graph, registry, device, cut_)) workspaces_.push_back(price.workspace);
     order_ops(options.barrier_before_update);
     find_last_uses();
     find_whole_batches();
   }
 
   Schedule build() {
+    ran_ = IdVector<OpId, char>(graph_.ops.size(), 0);
     add_given_tensors();
     for (std::size_t i = 0; i < order_.size(); ++i) add_step(static_cast<std::int32_t>(i));
     close_lifetimes();
@@ -35,7 +42,6 @@ class ScheduleBuilder {
 
   // With one microbatch updates run as soon as they may; with several, or before a barrier, after all the rest.
   void order_ops(bool barrier) {
-    order_ = topological_order(with_readers_of_views());
     const auto is_update = [&](OpId op) { return graph_.ops[op].phase == Phase::update; };
     const bool split = is_cut() || barrier;
     if (split) std::stable_partition(order_.begin(), order_.end(), [&](OpId op) { return !is_update(op); });
@@ -90,23 +96,41 @@ class ScheduleBuilder {
     for (OpId op : order_) share(op, false);
   }
 
-  // The last static step that reads a tensor, its views included; step_count() for what the caller reads.
+  // The last static step that reads each value made or given, its views included; step_count() for what the caller
+  // reads. A tensor that is made again is another value from there on.
   void find_last_uses() {
-    IdVector<OpId, std::int32_t> step_of(graph_.ops.size(), kNever);
-    for (std::int32_t i = 0; i < step_count(); ++i) step_of[order_[static_cast<std::size_t>(i)]] = i;
-    last_use_ = IdVector<TensorId, std::int32_t>(graph_.tensors.size(), kNever);
+    IdVector<TensorId, std::int32_t> value_of(graph_.tensors.size(), kNone);
+    std::vector<std::int32_t> looks_at;  // of a view: the value whose bytes it is
+    const auto add = [&](TensorId id, std::int32_t step, std::int32_t viewed) {
+      value_of[id] = static_cast<std::int32_t>(last_use_.size());
+      last_use_.push_back(step);
+      looks_at.push_back(viewed);
+    };
+    const auto use = [&](std::int32_t value, std::int32_t step) {
+      for (; value != kNone; value = looks_at[static_cast<std::size_t>(value)]) {
+        std::int32_t& last = last_use_[static_cast<std::size_t>(value)];
+        last = std::max(last, step);
+      }
+    };
+    for (std::size_t i = 0; i < graph_.tensors.size(); ++i)
+      if (graph_.tensors[static_cast<TensorId>(i)].producer == kNoOp) add(static_cast<TensorId>(i), kNone, kNone);
+    for (std::int32_t step = 0; step < step_count(); ++step) {
+      const Op& op = graph_.ops[order_[static_cast<std::size_t>(step)]];
+      for (TensorId input : op.inputs) {
+        if (value_of[input] == kNone)
+          throw InvalidArgument("schedule: step " + std::to_string(step) + " ('" + op.name + "') reads '" +
+                                graph_.tensors[input].name + "' before it is made");
+        use(value_of[input], step);
+      }
+      const bool view = registry_.at(op.kind).view;
+      for (std::size_t k = 0; k < op.outputs.size(); ++k)
+        add(op.outputs[k], step, view && k == 0 ? value_of[op.inputs.at(0)] : kNone);
+    }
     for (std::size_t i = 0; i < graph_.tensors.size(); ++i) {
       const auto id = static_cast<TensorId>(i);
       const Tensor& tensor = graph_.tensors[id];
-      if (tensor.producer != kNoOp) last_use_[id] = step_of[tensor.producer];
-      for (OpId reader : tensor.consumers) last_use_[id] = std::max(last_use_[id], step_of[reader]);
-      if (tensor.is_output || is_persistent(tensor)) last_use_[id] = step_count();
-    }
-    for (std::size_t i = order_.size(); i-- > 0;) {
-      const Op& op = graph_.ops[order_[i]];
-      if (!registry_.at(op.kind).view) continue;
-      std::int32_t& viewed = last_use_[op.inputs.at(0)];
-      viewed = std::max(viewed, last_use_[op.outputs.at(0)]);
+      if (value_of[id] == kNone) throw InvalidArgument("schedule: the sequence does not make '" + tensor.name + "'");
+      if (tensor.is_output || is_persistent(tensor)) use(value_of[id], step_count());
     }
   }
 
@@ -124,8 +148,9 @@ class ScheduleBuilder {
         {.name = name, .role = role, .size = size, .lifetime = {Step{begin}, Step{begin + 1}}});
   }
 
+  // Called in the order in which find_last_uses met the values.
   InstanceId new_instance(TensorId id, StorageId storage, bool whole_batch) {
-    users_end_[storage] = std::max(users_end_[storage], last_use_[id] + 1);
+    users_end_[storage] = std::max(users_end_[storage], last_use_[schedule_.instances.size()] + 1);
     const InstanceId instance = schedule_.instances.push_back({id, storage, whole_batch});
     instance_of_[id] = instance;
     return instance;
@@ -180,6 +205,8 @@ class ScheduleBuilder {
     const Op& op = graph_.ops[op_id];
     ScheduledStep scheduled;
     scheduled.op = op_id;
+    scheduled.is_recomputation = ran_[op_id] != 0;
+    ran_[op_id] = 1;
     for (TensorId input : op.inputs) scheduled.inputs.push_back(instance_of_[input]);
     std::vector<StorageId> taken;
     for (std::size_t i = 0; i < op.outputs.size(); ++i) {
@@ -193,8 +220,7 @@ class ScheduleBuilder {
       scheduled.outputs.push_back(new_instance(output, storage, whole_batch));
       if (registry_.at(op.kind).accumulates || (whole_batch && in_body(step))) keep_through_loop(storage);
     }
-    const Bytes workspace = largest_workspace(op_id);
-    if (workspace > Bytes{0})
+    if (const Bytes workspace = workspaces_[op_id]; workspace > Bytes{0})
       scheduled.workspace = new_storage(op.name + ".workspace", Role::workspace, align_up(workspace, kAlignment), step);
     schedule_.steps.push_back(std::move(scheduled));
   }
@@ -202,18 +228,6 @@ class ScheduleBuilder {
   void keep_through_loop(StorageId storage) {
     while (begins_before_loop_.size() < schedule_.storages.size()) begins_before_loop_.push_back(0);
     begins_before_loop_[storage] = 1;
-  }
-
-  // Over the sizes the step really runs with: the largest part does not always need the most.
-  Bytes largest_workspace(OpId op) const {
-    Bytes most;
-    std::vector<std::int64_t> sizes = cut_;
-    std::sort(sizes.begin(), sizes.end());
-    sizes.erase(std::unique(sizes.begin(), sizes.end()), sizes.end());
-    if (graph_.ops[op].phase == Phase::update) sizes = {graph_.batch};
-    for (std::int64_t samples : sizes)
-      most = std::max(most, registry_.workspace(graph_.ops[op].kind, shape_of(graph_, op, samples, device_)));
-    return most;
   }
 
   void close_lifetimes() {
@@ -239,13 +253,14 @@ class ScheduleBuilder {
 
   const Graph& graph_;
   const OpRegistry& registry_;
-  const DeviceDescription& device_;
   std::vector<std::int64_t> cut_;
+  IdVector<OpId, Bytes> workspaces_;
   std::vector<OpId> order_;
   std::int32_t body_end_ = 0;
-  IdVector<TensorId, std::int32_t> last_use_;
+  std::vector<std::int32_t> last_use_;  // of each instance, in the order in which they are made
   IdVector<TensorId, char> whole_batch_;
   IdVector<TensorId, InstanceId> instance_of_;
+  IdVector<OpId, char> ran_;
   IdVector<StorageId, std::int32_t> users_end_;   // static step after the last use so far
   IdVector<StorageId, char> begins_before_loop_;  // sums: their bytes outlive an iteration
   Schedule schedule_;
@@ -286,6 +301,17 @@ Graph accumulate_over_microbatches(const Graph& graph, const OpRegistry& registr
     for (OpId update : updates) std::replace(cut.ops[update].inputs.begin(), cut.ops[update].inputs.end(), id, sum);
   }
   return cut;
+}
+
+Bytes live_bytes(const Schedule& schedule) {
+  std::vector<Bytes> change(schedule.steps.size() + 1);
+  for (const Storage& storage : schedule.storages) {
+    change[static_cast<std::size_t>(index(storage.lifetime.begin))] += storage.size;
+    change[static_cast<std::size_t>(index(storage.lifetime.end))] -= storage.size;
+  }
+  Bytes live, most;
+  for (Bytes bytes : change) most = std::max(most, live += bytes);
+  return most;
 }
 
 Schedule make_schedule(const Graph& graph, const OpRegistry& registry, const DeviceDescription& device,

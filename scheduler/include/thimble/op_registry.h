@@ -27,6 +27,7 @@ struct DeviceDescription {
   int threads = 1;
   double flops_per_second = 1.1e11;  ///< of one thread
   double bytes_per_second = 2.0e10;  ///< of the whole device
+  double seconds_per_launch = 1e-5;  ///< of one op, whatever its size
   bool operator==(const DeviceDescription&) const = default;
 };
 

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "thimble/recompute.h"
 #include "thimble/schedule.h"
 
 namespace thimble {
@@ -39,7 +40,7 @@ struct Program {
 };
 
 struct Plan {
-  static constexpr int kVersion = 1;
+  static constexpr int kVersion = 2;
   std::string model;
   std::map<std::string, std::string> options;  ///< how the model was built; the model's business
   std::int64_t batch = 0;
@@ -62,6 +63,7 @@ struct ProgramRequest {
   Graph graph;
   std::vector<std::int64_t> microbatches;
   bool barrier_before_update = false;
+  RecomputeRanks ranks{};  ///< of the graph's tensors; empty: everything is kept
 };
 
 struct PlanRequest {

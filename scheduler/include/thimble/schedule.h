@@ -71,6 +71,8 @@ struct Schedule {
 struct ScheduleOptions {
   std::vector<std::int64_t> microbatches;  ///< sums to the graph's batch; one entry is no cut
   bool barrier_before_update = false;
+  std::vector<OpId> sequence{};        ///< empty: each op once. An op named again is recomputed (recompute.h)
+  IdVector<OpId, Bytes> workspaces{};  ///< what each op books; empty: asked of the registry, which can take long
 };
 
 /// Rewrites a step graph for more than one microbatch: gradients read by updates, and unbatched outputs, are summed
@@ -78,9 +80,12 @@ struct ScheduleOptions {
 Graph accumulate_over_microbatches(const Graph& graph, const OpRegistry& registry);
 
 /// `graph` has to be rewritten already where the cut has more than one part. Throws InvalidArgument where the cut
-/// does not sum to the batch.
+/// does not sum to the batch, or the sequence lacks an op or reads a value before it is made.
 Schedule make_schedule(const Graph& graph, const OpRegistry& registry, const DeviceDescription& device,
                        const ScheduleOptions& options);
+
+/// Most bytes live at a step, persistent ones included: no placement of this schedule goes below.
+Bytes live_bytes(const Schedule& schedule);
 
 /// The shapes a step runs on with `samples` samples at hand.
 OpShape shape_of(const Graph& graph, OpId op, std::int64_t samples, const DeviceDescription& device);

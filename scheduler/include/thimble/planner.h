@@ -1,0 +1,61 @@
+// From a byte budget to the fastest plan that fits, or to an honest "no".
+//
+//   std::vector<PlanRequest> variants = ...;              // one per cut of the batch, per rewrite of the graph, ...
+//   Frontier frontier(variants, registry);                // every choice, fastest first; no budget has a say in it
+//   PlanOrNo answer = frontier.within(parse_bytes("24MB"));
+//
+// A budget only filters: a candidate fits when its placed arena does, and the fastest that fits is taken. So more bytes
+// never give a slower plan. The same variants give the same answers.
+#pragma once
+
+#include <variant>
+#include <vector>
+
+#include "thimble/plan.h"
+
+namespace thimble {
+
+struct PlannerOptions {
+  bool recompute = true;
+  int most_evaluations = 6000;  ///< schedules tried for each graph; the search is counted, not timed
+};
+
+/// One choice: a variant, and which values its training step keeps.
+struct Candidate {
+  std::size_t variant = 0;
+  RecomputeRanks ranks{};   ///< empty: everything
+  Bytes live{};             ///< max live of the training step: its arena is not smaller
+  double milliseconds = 0;  ///< predicted, of one training step
+  double recompute_milliseconds = 0;
+};
+
+struct DoesNotFit {
+  Plan smallest;      ///< the smallest arena among all candidates: with that many bytes it fits
+  Bytes lower_bound;  ///< nothing that keeps the variants' graphs fits in less: persistent bytes and the largest op
+};
+using PlanOrNo = std::variant<Plan, DoesNotFit>;
+
+class Frontier {
+ public:
+  /// The first program of each variant is the training step, and what is chosen for it holds for all programs of the
+  /// same graph. Throws InvalidArgument where there is no variant.
+  Frontier(std::vector<PlanRequest> variants, const OpRegistry& registry, PlannerOptions options = {});
+
+  /// Fastest first, then fewest bytes; none is slower and larger than another, by predicted time and live bytes.
+  const std::vector<Candidate>& candidates() const { return candidates_; }
+  /// Placed; the budget, if any, is recorded in it.
+  Plan plan(const Candidate& candidate, std::optional<Bytes> budget = std::nullopt) const;
+  PlanOrNo within(Bytes budget) const;
+  /// Plans of at most `most` candidates spread over the curve, fastest first, each smaller than the one before.
+  std::vector<Plan> curve(std::size_t most) const;
+
+ private:
+  Bytes lower_bound() const;
+  void add_variant(std::size_t variant, const std::vector<RecomputeRanks>& ranks);
+
+  std::vector<PlanRequest> variants_;
+  const OpRegistry& registry_;
+  std::vector<Candidate> candidates_;
+};
+
+}  // namespace thimble

@@ -1,0 +1,50 @@
+// Rematerialization: which forward values are kept for the backward pass, and in which order the others are made again.
+//
+//   const RecomputeBasis basis = recompute_basis(step_graph, registry);
+//   RecomputeRanks ranks = keep_everything(step_graph);
+//   ranks[x] = kOnDemand;                                       // dropped after the forward pass, made again when
+//   asked for make_schedule(step_graph, registry, device, {.sequence = recompute_sequence(step_graph, registry, basis,
+//   ranks)});
+//
+// Rank 0 is kept from the forward pass. Where the backward pass asks for a value that is gone, one pass makes it again
+// from the nearest values still there. Of all that this pass makes it holds, until their last readers, the value asked
+// for, the values of the smallest rank among them, and every ranked value of the block that it ends in. Nested
+// checkpoints (Griewank and Walther 2000) are ranks 0, 1, 2, ... of the values between blocks; any graph may have them.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "thimble/graph.h"
+#include "thimble/op_registry.h"
+
+namespace thimble {
+
+/// No rank: held by a pass only if it was made for this value.
+inline constexpr std::int32_t kOnDemand = INT32_MAX;
+
+/// One per tensor of the graph; only those of `RecomputeBasis::values` count.
+using RecomputeRanks = IdVector<TensorId, std::int32_t>;
+
+RecomputeRanks keep_everything(const Graph& graph);
+
+/// What every sequence of one graph starts from.
+struct RecomputeBasis {
+  std::vector<OpId> order;        ///< each op once
+  std::vector<TensorId> values;   ///< made in the forward phase by an op that may run again, and read, they or what is
+                                  ///< made of them, in the backward phase
+  std::vector<TensorId> between;  ///< those that separate one block from the next (`values_between_blocks`)
+  IdVector<OpId, char> may_repeat;
+};
+RecomputeBasis recompute_basis(const Graph& graph, const OpRegistry& registry);
+
+/// Values of the forward phase that every path from its batched inputs to its end passes through: where a chain of
+/// blocks is joined. Articulation points of the graph of forward ops and values, in order of id.
+std::vector<TensorId> values_between_blocks(const Graph& graph);
+
+/// The basis' order with ops repeated where the ranks ask for it. Updates come as soon as their gradient is complete
+/// and nobody reads the old version any more. Throws InvalidArgument where `ranks` is not one per tensor.
+std::vector<OpId> recompute_sequence(const Graph& graph, const OpRegistry& registry, const RecomputeBasis& basis,
+                                     const RecomputeRanks& ranks);
+
+}  // namespace thimble

@@ -1,0 +1,164 @@
+#include "thimble/planner.h"
+
+#include <algorithm>
+
+#include "recompute_search.h"
+#include "thimble/error.h"
+
+namespace thimble {
+namespace {
+
+// Two cuts of one batch have the same ops and values; what is summed over microbatches is added behind them.
+bool is_same_but_for_the_cut(const Graph& a, const Graph& b) {
+  return a.ops.size() == b.ops.size() && a.tensors.size() == b.tensors.size() &&
+         std::equal(a.ops.begin(), a.ops.end(), b.ops.begin(),
+                    [](const Op& x, const Op& y) { return x.kind == y.kind && x.inputs == y.inputs; });
+}
+
+Bytes padded(const TensorType& type) { return align_up(bytes_of(type), kAlignment); }
+
+Bytes persistent_bytes(const Graph& graph) {
+  Bytes bytes;
+  for (const Tensor& tensor : graph.tensors)
+    if (tensor.producer == kNoOp && is_persistent(tensor)) bytes += padded(tensor.type);
+  return bytes;
+}
+
+// What one op needs beside what persists, whoever shares whose bytes: its inputs, or its outputs, and its workspace.
+Bytes least_bytes(const Graph& graph, const Op& op, const OpPrice& price, std::int64_t samples) {
+  const auto sum = [&](const std::vector<TensorId>& tensors) {
+    std::vector<TensorId> distinct = tensors;
+    std::sort(distinct.begin(), distinct.end());
+    distinct.erase(std::unique(distinct.begin(), distinct.end()), distinct.end());
+    Bytes bytes;
+    for (TensorId t : distinct)
+      if (!is_persistent(graph.tensors[t])) bytes += padded(with_samples(graph.tensors[t].type, samples));
+    return bytes;
+  };
+  return std::max(sum(op.inputs), sum(op.outputs)) + price.workspace;
+}
+
+Graph cut_graph(const ProgramRequest& program, const OpRegistry& registry) {
+  return program.microbatches.size() > 1 ? accumulate_over_microbatches(program.graph, registry) : program.graph;
+}
+
+bool is_fuller(const Candidate& a, const Candidate& b) {
+  if (a.milliseconds != b.milliseconds) return a.milliseconds < b.milliseconds;
+  if (a.live != b.live) return a.live < b.live;
+  return a.variant < b.variant;
+}
+
+}  // namespace
+
+Frontier::Frontier(std::vector<PlanRequest> variants, const OpRegistry& registry, PlannerOptions options)
+    : variants_(std::move(variants)), registry_(registry) {
+  if (variants_.empty()) throw InvalidArgument("planner: there is nothing to choose from");
+  std::vector<std::pair<const Graph*, std::vector<RecomputeRanks>>> searched;
+  for (std::size_t v = 0; v < variants_.size(); ++v) {
+    const ProgramRequest& step = variants_[v].programs.at(0);
+    auto known = std::find_if(searched.begin(), searched.end(),
+                              [&](const auto& one) { return is_same_but_for_the_cut(*one.first, step.graph); });
+    if (known == searched.end()) {
+      std::vector<RecomputeRanks> ranks;
+      if (options.recompute) {
+        const std::vector<std::int64_t> whole{step.graph.batch};
+        const auto prices = price_ops(step.graph, registry, variants_[v].device, whole);
+        for (RecomputeOption& option : search_recompute(step.graph, registry, variants_[v].device,
+                                                        {.microbatches = whole}, prices, options.most_evaluations))
+          ranks.push_back(std::move(option.ranks));
+      } else {
+        ranks.push_back(keep_everything(step.graph));
+      }
+      searched.emplace_back(&step.graph, std::move(ranks));
+      known = searched.end() - 1;
+    }
+    add_variant(v, known->second);
+  }
+  std::stable_sort(candidates_.begin(), candidates_.end(), is_fuller);
+}
+
+void Frontier::add_variant(std::size_t variant, const std::vector<RecomputeRanks>& ranks) {
+  const PlanRequest& request = variants_[variant];
+  const ProgramRequest& step = request.programs[0];
+  const Graph graph = cut_graph(step, registry_);
+  const auto prices = price_ops(graph, registry_, request.device, step.microbatches);
+  const RecomputeBasis basis = recompute_basis(graph, registry_);
+  ScheduleOptions options{.microbatches = step.microbatches, .barrier_before_update = step.barrier_before_update};
+  double milliseconds = 0;
+  for (const OpPrice& price : prices) {
+    options.workspaces.push_back(price.workspace);
+    milliseconds += 1e3 * price.seconds;
+  }
+  for (const RecomputeRanks& one : ranks) {
+    RecomputeRanks all = one;
+    while (all.size() < graph.tensors.size()) all.push_back(0);
+    options.sequence = recompute_sequence(graph, registry_, basis, all);
+    const Schedule schedule = make_schedule(graph, registry_, request.device, options);
+    Candidate candidate{.variant = variant, .ranks = one};
+    for (const ScheduledStep& scheduled : schedule.steps)
+      if (scheduled.is_recomputation) candidate.recompute_milliseconds += 1e3 * prices[scheduled.op].seconds;
+    candidate.milliseconds = milliseconds + candidate.recompute_milliseconds;
+    candidate.live = live_bytes(schedule);
+    candidates_.push_back(std::move(candidate));
+  }
+}
+
+Plan Frontier::plan(const Candidate& candidate, std::optional<Bytes> budget) const {
+  PlanRequest request = variants_[candidate.variant];
+  request.budget = budget;
+  const Graph step = request.programs.at(0).graph;
+  for (ProgramRequest& program : request.programs)
+    if (is_same_but_for_the_cut(program.graph, step)) program.ranks = candidate.ranks;
+  return make_plan(request, registry_);
+}
+
+PlanOrNo Frontier::within(Bytes budget) const {
+  for (const Candidate& candidate : candidates_) {
+    if (candidate.live > budget) continue;
+    Plan made = plan(candidate, budget);
+    if (made.arena <= budget) return made;
+  }
+  // Placed from the fewest live bytes on, until no other can become smaller than what is there.
+  std::vector<const Candidate*> by_bytes;
+  for (const Candidate& candidate : candidates_) by_bytes.push_back(&candidate);
+  std::stable_sort(by_bytes.begin(), by_bytes.end(),
+                   [](const Candidate* a, const Candidate* b) { return a->live < b->live; });
+  std::optional<Plan> smallest;
+  for (const Candidate* candidate : by_bytes) {
+    if (smallest && candidate->live >= smallest->arena) break;
+    Plan made = plan(*candidate, budget);
+    if (!smallest || made.arena < smallest->arena) smallest = std::move(made);
+  }
+  return DoesNotFit{std::move(*smallest), lower_bound()};
+}
+
+std::vector<Plan> Frontier::curve(std::size_t most) const {
+  std::vector<const Candidate*> front;
+  for (const Candidate& candidate : candidates_)
+    if (front.empty() || candidate.live < front.back()->live) front.push_back(&candidate);
+  std::vector<Plan> plans;
+  const std::size_t count = std::min(most, front.size());
+  for (std::size_t i = 0; i < count; ++i) {
+    Plan made = plan(*front[count == 1 ? 0 : i * (front.size() - 1) / (count - 1)]);
+    if (plans.empty() || made.arena < plans.back().arena) plans.push_back(std::move(made));
+  }
+  return plans;
+}
+
+Bytes Frontier::lower_bound() const {
+  std::optional<Bytes> least;
+  for (const PlanRequest& request : variants_) {
+    const ProgramRequest& step = request.programs[0];
+    const std::int64_t part = *std::max_element(step.microbatches.begin(), step.microbatches.end());
+    const auto prices = price_ops(step.graph, registry_, request.device, {part});
+    Bytes most;
+    for (std::size_t i = 0; i < step.graph.ops.size(); ++i)
+      most = std::max(
+          most, least_bytes(step.graph, step.graph.ops[static_cast<OpId>(i)], prices[static_cast<OpId>(i)], part));
+    const Bytes bound = persistent_bytes(step.graph) + most;
+    if (!least || bound < *least) least = bound;
+  }
+  return *least;
+}
+
+}  // namespace thimble

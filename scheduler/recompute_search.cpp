@@ -1,0 +1,185 @@
+#include "recompute_search.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+namespace thimble {
+namespace {
+
+constexpr std::int32_t kDeepestRank = 4;
+constexpr std::int64_t kSmallestShare = 500;  // values below this part of the largest are always kept
+constexpr int kRates = 14;                    // exchange rates between bytes and time
+constexpr double kFirstRate = 0.01, kRateStep = 1.8;
+constexpr int kSmoothing = 5;  // the 2^5-norm of live bytes over steps
+
+class Search {
+ public:
+  Search(const Graph& graph, const OpRegistry& registry, const DeviceDescription& device,
+         const ScheduleOptions& options, const IdVector<OpId, OpPrice>& prices, int most_evaluations)
+      : graph_(graph),
+        registry_(registry),
+        device_(device),
+        options_(options),
+        prices_(prices),
+        basis_(recompute_basis(graph, registry)),
+        evaluations_left_(most_evaluations) {
+    options_.workspaces = {};
+    for (const OpPrice& price : prices) {
+      options_.workspaces.push_back(price.workspace);
+      seconds_of_step_ += price.seconds;
+    }
+    Bytes largest;
+    for (TensorId t : basis_.values) largest = std::max(largest, bytes_of(graph.tensors[t].type));
+    for (TensorId t : basis_.values)
+      if (bytes_of(graph.tensors[t].type).value * kSmallestShare > largest.value) values_.push_back(t);
+  }
+
+  std::vector<RecomputeOption> run() {
+    look_at(keep_everything(graph_));
+    for (std::size_t period = 1; period <= basis_.between.size() + 1; ++period)
+      for (std::int32_t inside : {0, 1, kOnDemand}) look_at(pattern(period, inside));
+    double rate = kFirstRate;
+    for (int i = 0; i < kRates; ++i, rate *= kRateStep) descend(rate);
+    return front();
+  }
+
+ private:
+  struct Found : RecomputeOption {
+    double smooth_live = 0;  ///< bytes: near the peak where one step has it, higher where many come close
+  };
+
+  double score(const Found& found, double rate) const {
+    return found.seconds / seconds_of_step_ + rate * found.smooth_live / found_.front().smooth_live;
+  }
+
+  const Found* look_at(const RecomputeRanks& ranks) {
+    std::vector<std::int32_t> key;
+    for (TensorId t : values_) key.push_back(ranks[t]);
+    const auto [known, is_new] = index_.try_emplace(key, found_.size());
+    if (!is_new) return &found_[known->second];
+    --evaluations_left_;
+    options_.sequence = recompute_sequence(graph_, registry_, basis_, ranks);
+    const Schedule schedule = make_schedule(graph_, registry_, device_, options_);
+    Found found;
+    found.ranks = ranks;
+    found.seconds = recompute_seconds(schedule);
+    count_live(schedule, found);
+    found_.push_back(std::move(found));
+    return &found_.back();
+  }
+
+  // A change that lowers one of several equal peaks has to count for something, or the search would stand still there.
+  static void count_live(const Schedule& schedule, Found& found) {
+    std::vector<Bytes> change(schedule.steps.size() + 1);
+    for (const Storage& storage : schedule.storages) {
+      change[static_cast<std::size_t>(index(storage.lifetime.begin))] += storage.size;
+      change[static_cast<std::size_t>(index(storage.lifetime.end))] -= storage.size;
+    }
+    std::vector<double> live_at;
+    Bytes live;
+    for (Bytes bytes : change) {
+      live += bytes;
+      live_at.push_back(static_cast<double>(live.value));
+      found.live = std::max(found.live, live);
+    }
+    double sum = 0;
+    for (double bytes : live_at) {
+      double share = bytes / static_cast<double>(found.live.value);
+      for (int i = 0; i < kSmoothing; ++i) share *= share;
+      sum += share;
+    }
+    found.smooth_live = static_cast<double>(found.live.value) * std::pow(sum, 1.0 / (1 << kSmoothing));
+  }
+
+  double recompute_seconds(const Schedule& schedule) const {
+    double seconds = 0;
+    for (const ScheduledStep& step : schedule.steps)
+      if (step.is_recomputation) seconds += prices_[step.op].seconds;
+    return seconds;
+  }
+
+  // Every period-th value between blocks is kept, the others are nested by halves; what is inside a block has one rank.
+  RecomputeRanks pattern(std::size_t period, std::int32_t rank_inside) const {
+    RecomputeRanks ranks = keep_everything(graph_);
+    for (TensorId t : values_) ranks[t] = rank_inside;
+    for (std::size_t i = 0; i < basis_.between.size(); ++i) {
+      const std::size_t inside = (i + 1) % period;
+      std::int32_t rank = 0;
+      if (inside != 0) {
+        rank = 1;
+        for (std::size_t begin = 0, end = period; begin + 1 < end && rank < kDeepestRank;) {
+          const std::size_t middle = (begin + end) / 2;
+          if (inside == middle) break;
+          (inside < middle ? end : begin) = middle;
+          ++rank;
+        }
+      }
+      ranks[basis_.between[i]] = rank;
+    }
+    return ranks;
+  }
+
+  // Coordinate descent from the best seen so far under this rate.
+  void descend(double rate) {
+    std::size_t best = 0;
+    for (std::size_t i = 1; i < found_.size(); ++i)
+      if (score(found_[i], rate) < score(found_[best], rate)) best = i;
+    RecomputeRanks ranks = found_[best].ranks;
+    double lowest = score(found_[best], rate);
+    for (bool improved = true; improved && evaluations_left_ > 0;) {
+      improved = false;
+      for (TensorId t : values_)
+        for (std::int32_t rank : {0, 1, 2, 3, kDeepestRank, kOnDemand}) {
+          if (rank > 1 && rank != kOnDemand && !std::binary_search(basis_.between.begin(), basis_.between.end(), t))
+            continue;
+          const std::int32_t before = ranks[t];
+          if (rank == before || evaluations_left_ <= 0) continue;
+          ranks[t] = rank;
+          const double now = score(*look_at(ranks), rate);
+          if (now < lowest - 1e-12) {
+            lowest = now;
+            improved = true;
+          } else {
+            ranks[t] = before;
+          }
+        }
+    }
+  }
+
+  std::vector<RecomputeOption> front() const {
+    std::vector<std::size_t> by_time(found_.size());
+    for (std::size_t i = 0; i < by_time.size(); ++i) by_time[i] = i;
+    std::sort(by_time.begin(), by_time.end(), [&](std::size_t a, std::size_t b) {
+      if (found_[a].seconds != found_[b].seconds) return found_[a].seconds < found_[b].seconds;
+      if (found_[a].live != found_[b].live) return found_[a].live < found_[b].live;
+      return a < b;
+    });
+    std::vector<RecomputeOption> kept;
+    for (std::size_t i : by_time)
+      if (kept.empty() || found_[i].live < kept.back().live) kept.push_back(found_[i]);
+    return kept;
+  }
+
+  const Graph& graph_;
+  const OpRegistry& registry_;
+  const DeviceDescription& device_;
+  ScheduleOptions options_;
+  const IdVector<OpId, OpPrice>& prices_;
+  RecomputeBasis basis_;
+  std::vector<TensorId> values_;
+  double seconds_of_step_ = 0;
+  int evaluations_left_;
+  std::map<std::vector<std::int32_t>, std::size_t> index_;
+  std::vector<Found> found_;
+};
+
+}  // namespace
+
+std::vector<RecomputeOption> search_recompute(const Graph& graph, const OpRegistry& registry,
+                                              const DeviceDescription& device, const ScheduleOptions& options,
+                                              const IdVector<OpId, OpPrice>& prices, int most_evaluations) {
+  return Search(graph, registry, device, options, prices, most_evaluations).run();
+}
+
+}  // namespace thimble
