@@ -102,6 +102,19 @@ PlanRequest request_training(const TrainingChoices& choices, const OpRegistry& r
   return request;
 }
 
+std::vector<PlanRequest> training_variants(const TrainingChoices& choices, const OpRegistry& registry,
+                                           std::int64_t least_part) {
+  if (!choices.microbatches.empty()) return {request_training(choices, registry)};
+  std::vector<PlanRequest> variants;
+  for (std::int64_t part = choices.batch; part >= std::min(choices.batch, least_part); --part) {
+    if (choices.batch % part != 0) continue;
+    TrainingChoices cut = choices;
+    cut.microbatches = cut_evenly(choices.batch, part);
+    variants.push_back(request_training(cut, registry));
+  }
+  return variants;
+}
+
 TrainingChoices choices_of(const Plan& plan) {
   TrainingChoices choices;
   choices.model.depth = numeric_option<int>(plan, "depth", 10, 10000);

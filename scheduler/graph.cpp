@@ -100,10 +100,12 @@ std::vector<TensorId> Graph::add_op(const OpRegistry& registry, const std::strin
 std::vector<OpId> topological_order(const Graph& graph) {
   const Dependences edges = dependences(graph);
   std::vector<std::size_t> waiting_for(graph.ops.size());
+  const auto ends_a_gradient = [&](std::size_t op) {
+    const Op& o = graph.ops[static_cast<OpId>(op)];
+    return o.phase == Phase::update || o.kind == kAccumulateKind;
+  };
   auto later = [&](std::size_t a, std::size_t b) {
-    const bool update_a = graph.ops[static_cast<OpId>(a)].phase == Phase::update;
-    const bool update_b = graph.ops[static_cast<OpId>(b)].phase == Phase::update;
-    return update_a != update_b ? update_b : a > b;
+    return ends_a_gradient(a) != ends_a_gradient(b) ? ends_a_gradient(b) : a > b;
   };
   std::priority_queue<std::size_t, std::vector<std::size_t>, decltype(later)> ready(later);
   for (std::size_t op = 0; op < waiting_for.size(); ++op) {

@@ -21,5 +21,6 @@ Command add_replay_command(CLI::App& app);
 Command add_view_command(CLI::App& app);
 Command add_place_command(CLI::App& app);
 Command add_remat_command(CLI::App& app);
+Command add_frontier_command(CLI::App& app);
 
 }  // namespace thimble

@@ -37,7 +37,13 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
   app.add_option("--depth", options.depth, "layers of `wrn`: 6n + 4")->capture_default_str();
   app.add_option("--width", options.width, "width factor of `wrn`")->capture_default_str();
   app.add_option("--batch", options.batch, "samples of one step")->capture_default_str()->check(CLI::Range(1, 1 << 20));
-  app.add_option("--microbatch", options.microbatch, "N, or a cut a,b,c that sums to the batch");
+  app.add_option("--microbatch", options.microbatch, "auto, N, or a cut a,b,c that sums to the batch")->capture_default_str();
+  app.add_option("--min-microbatch", options.least_microbatch, "samples that batch statistics have at least, for auto")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 20));
+  app.add_option("--remat", options.remat, "auto: recompute what a budget does not leave room for; off: never")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"auto", "off"}));
   app.add_option("--budget", options.budget, "bytes the whole arena may have: 500000, 640MB, 8MiB, 1.5GiB");
   app.add_option("--optimizer", options.optimizer, "nesterov or momentum")
       ->capture_default_str()
@@ -59,13 +65,23 @@ TrainingChoices training_choices(const ModelOptions& options) {
     choices.model = parse_wide_resnet(options.model);
   choices.model.fuse = options.fuse == "auto";
   choices.batch = options.batch;
-  if (!options.microbatch.empty()) choices.microbatches = parse_cut(options.microbatch, options.batch);
+  if (options.microbatch != "auto") choices.microbatches = parse_cut(options.microbatch, options.batch);
   choices.sgd.nesterov = options.optimizer == "nesterov";
   choices.sgd.weight_decay = options.weight_decay;
   const auto cores = static_cast<int>(std::thread::hardware_concurrency());
   choices.device.threads = options.threads > 0 ? options.threads : std::max(1, cores);
   choices.planner_seed = options.planner_seed;
   return choices;
+}
+
+Frontier training_frontier(const ModelOptions& options, const TrainingChoices& choices) {
+  return Frontier(training_variants(choices, registry(), options.least_microbatch), registry(),
+                  {.recompute = options.remat == "auto"});
+}
+
+PlanOrNo plan_training(const ModelOptions& options, const TrainingChoices& choices) {
+  if (const auto budget = budget_bytes(options)) return training_frontier(options, choices).within(*budget);
+  return make_plan(request_training(choices, registry()), registry());
 }
 
 std::optional<Bytes> budget_bytes(const ModelOptions& options) {

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "thimble/planner.h"
 #include "thimble/training_plan.h"
 
 namespace thimble {
@@ -14,10 +15,12 @@ struct ModelOptions {
   int depth = 28;
   int width = 2;
   std::int64_t batch = 128;
-  std::string microbatch;   ///< N or a,b,c; empty: no cut
+  std::string microbatch = "auto";  ///< auto, N or a,b,c; auto without a budget: no cut
+  std::int64_t least_microbatch = 8;
   std::string budget;
   std::string optimizer = "nesterov";
   std::string fuse = "auto";
+  std::string remat = "auto";
   std::string device = "cpu";
   int threads = 0;          ///< 0: as many as the machine has
   std::uint64_t planner_seed = 0;
@@ -28,6 +31,12 @@ void add_model_options(CLI::App& app, ModelOptions& options);
 
 /// Throws InvalidArgument for a model, cut or optimizer it does not know.
 TrainingChoices training_choices(const ModelOptions& options);
+
+/// Everything that may be chosen for these options.
+Frontier training_frontier(const ModelOptions& options, const TrainingChoices& choices);
+
+/// Without a budget the plain plan: no cut, everything kept. With one, the fastest of training_frontier that fits.
+PlanOrNo plan_training(const ModelOptions& options, const TrainingChoices& choices);
 
 /// The budget in bytes, if one was given. Throws InvalidArgument.
 std::optional<Bytes> budget_bytes(const ModelOptions& options);

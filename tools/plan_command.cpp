@@ -15,13 +15,12 @@ struct PlanOptions {
 };
 
 int run_plan(const PlanOptions& options) {
-  PlanRequest request = request_training(training_choices(options.model), registry());
-  request.budget = budget_bytes(options.model);
-  const Plan plan = make_plan(request, registry());
-  const auto report = plan_report(plan, registry());
+  const PlanOrNo answer = plan_training(options.model, training_choices(options.model));
+  const auto report = plan_report(answer, registry());
   std::cout << (options.json ? report.dump(2) + "\n" : plan_table(report));
-  if (!fits(plan)) return kHonestNo;
-  if (!options.output.empty()) write_file(options.output, write_plan(plan));
+  const Plan* plan = std::get_if<Plan>(&answer);
+  if (plan == nullptr) return kHonestNo;
+  if (!options.output.empty()) write_file(options.output, write_plan(*plan));
   return kDone;
 }
 

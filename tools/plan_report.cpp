@@ -34,11 +34,16 @@ nlohmann::ordered_json forced_by(const Program& program) {
   return list;
 }
 
+std::int64_t recomputed_steps(const Program& program) {
+  return std::count_if(program.schedule.steps.begin(), program.schedule.steps.end(),
+                       [](const ScheduledStep& step) { return step.is_recomputation; });
+}
+
 }  // namespace
 
-bool fits(const Plan& plan) { return !plan.budget || plan.arena <= *plan.budget; }
-
-nlohmann::ordered_json plan_report(const Plan& plan, const OpRegistry& registry) {
+nlohmann::ordered_json plan_report(const PlanOrNo& answer, const OpRegistry& registry) {
+  const DoesNotFit* no = std::get_if<DoesNotFit>(&answer);
+  const Plan& plan = no != nullptr ? no->smallest : std::get<Plan>(answer);
   const Program& peak = peak_program(plan);
   const Program& train = plan.programs.front();
   const ProgramCost cost = program_cost(train, registry, plan.device);
@@ -65,7 +70,7 @@ nlohmann::ordered_json plan_report(const Plan& plan, const OpRegistry& registry)
       {"microbatches", train.microbatches},
       {"device", plan.device.name},
       {"arena_bytes", plan.arena.value},
-      {"lower_bound_bytes", peak.lower_bound.value},
+      {"lower_bound_bytes", (no != nullptr ? no->lower_bound : peak.lower_bound).value},
       {"live_peak_bytes", live.value},
       {"bytes_by_role", by_role},
       {"peak_program", peak.name},
@@ -74,15 +79,16 @@ nlohmann::ordered_json plan_report(const Plan& plan, const OpRegistry& registry)
       {"flops", static_cast<std::int64_t>(cost.flops)},
       {"recompute_flops", static_cast<std::int64_t>(cost.recompute_flops)},
       {"predicted_ms", cost.milliseconds},
+      {"recomputed_steps", recomputed_steps(train)},
       {"budget_bytes", plan.budget ? nlohmann::ordered_json(plan.budget->value) : nlohmann::ordered_json(nullptr)},
-      {"fits", fits(plan)},
+      {"fits", no == nullptr},
       {"arithmetic_hash", plan.arithmetic_hash},
       {"threads", plan.device.threads},
       {"planner_seed", plan.planner_seed},
       {"norm", plan.options.count("norm") != 0 ? plan.options.at("norm") : ""},
       {"engines", plan.engines},
       {"programs", programs}};
-  if (!fits(plan)) {
+  if (no != nullptr) {
     report["smallest_arena_bytes"] = plan.arena.value;
     report["forced_by"] = forced_by(peak);
   }
@@ -111,7 +117,7 @@ std::string plan_table(const nlohmann::ordered_json& report) {
   table += "  arithmetic " + report.at("arithmetic_hash").get<std::string>() + "\n";
   if (report.at("budget_bytes").is_null()) return table;
   table += std::string("  budget ") + with_thousands(bytes("budget_bytes")) + " bytes: " +
-           (report.at("fits").get<bool>() ? "fits\n" : "does not fit; the smallest arena this planner reaches is the one above\n");
+           (report.at("fits").get<bool>() ? "fits\n" : "does not fit; the smallest arena this planner reaches is the one above, nothing fits below the lower bound\n");
   if (report.contains("forced_by"))
     for (const auto& tensor : report.at("forced_by"))
       table += "    forced by " + tensor.at("tensor").get<std::string>() + ", " +

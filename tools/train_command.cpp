@@ -92,14 +92,12 @@ struct Measured {
   std::int64_t resident_now = 0;
 };
 
-Plan plan_for(const TrainOptions& options, const DataSets& data) {
+PlanOrNo plan_for(const TrainOptions& options, const DataSets& data) {
   if (fs::exists(options.model.model)) return load_plan(options.model.model);
   TrainingChoices choices = training_choices(options.model);
   choices.train_samples = data.train.size();
   choices.test_samples = data.test.size();
-  PlanRequest request = request_training(choices, registry());
-  request.budget = budget_bytes(options.model);
-  return make_plan(request, registry());
+  return plan_training(options.model, choices);
 }
 
 nlohmann::ordered_json step_line(const StepResult& result, double images_per_second) {
@@ -188,11 +186,12 @@ void record_trace(Runtime& runtime, std::ofstream& out, const std::string& path)
 
 int run_train(const TrainOptions& options) {
   const DataSets data = load_data(options.data);
-  const Plan plan = plan_for(options, data);
-  if (!fits(plan)) {
-    std::cout << plan_table(plan_report(plan, registry()));
+  const PlanOrNo answer = plan_for(options, data);
+  if (std::holds_alternative<DoesNotFit>(answer)) {
+    std::cout << plan_table(plan_report(answer, registry()));
     return kHonestNo;
   }
+  const Plan& plan = std::get<Plan>(answer);
   if (!options.out.empty()) fs::create_directories(options.out);
   const auto in_run = [&](const char* file) { return options.out.empty() ? std::string() : options.out + "/" + file; };
   const std::string checkpoint = in_run("checkpoint.safetensors");

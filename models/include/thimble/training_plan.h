@@ -47,6 +47,11 @@ std::vector<std::int64_t> cut_evenly(std::int64_t batch, std::int64_t part);
 /// Throws InvalidArgument where the batch is not positive or the microbatches do not sum to it.
 PlanRequest request_training(const TrainingChoices& choices, const OpRegistry& registry);
 
+/// What a planner may choose from: `choices` with every even cut of the batch into parts of at least `least_part`
+/// samples (the batch itself where it has fewer), or with the cut it names. Largest parts first.
+std::vector<PlanRequest> training_variants(const TrainingChoices& choices, const OpRegistry& registry,
+                                           std::int64_t least_part);
+
 /// Reads back what request_training wrote into the plan. Throws BadInput where the plan is of no training run.
 TrainingChoices choices_of(const Plan& plan);
 

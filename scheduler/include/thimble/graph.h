@@ -72,7 +72,8 @@ struct Graph {
 };
 
 /// Ops in an order that respects data dependences and runs every reader of a value before its new version;
-/// among ready ops updates come first, then the smallest id. Throws InvalidArgument on a cycle.
+/// among ready ops those that end a gradient (updates, sums over microbatches) come first, then the smallest id. Throws
+/// InvalidArgument on a cycle.
 std::vector<OpId> topological_order(const Graph& graph);
 
 }  // namespace thimble
