@@ -16,11 +16,16 @@ std::string number_text(double value) {
 }
 
 Optimizer sgd_optimizer(const SgdOptions& sgd) {
-  return {.kind = "sgd_update",
-          .state = {"momentum"},
-          .attributes = {{"momentum", sgd.momentum},
-                         {"weight_decay", sgd.weight_decay},
-                         {"nesterov", std::int64_t{sgd.nesterov}}}};
+  if (sgd.accumulate_in_momentum)
+    return {.kind = "momentum_update",
+            .state = {"momentum"},
+            .attributes = {{"momentum", sgd.momentum}, {"weight_decay", sgd.weight_decay}},
+            .accumulate_kind = "momentum_accumulate"};
+  return {
+      .kind = "sgd_update",
+      .state = {"momentum"},
+      .attributes = {
+          {"momentum", sgd.momentum}, {"weight_decay", sgd.weight_decay}, {"nesterov", std::int64_t{sgd.nesterov}}}};
 }
 
 Graph step_graph(const TrainingChoices& choices, const OpRegistry& registry, std::int64_t batch) {
@@ -47,12 +52,14 @@ std::map<std::string, std::string> options_of(const TrainingChoices& choices) {
           {"test_samples", std::to_string(choices.test_samples)},
           {"momentum", number_text(choices.sgd.momentum)},
           {"weight_decay", number_text(choices.sgd.weight_decay)},
-          {"nesterov", choices.sgd.nesterov ? "1" : "0"}};
+          {"nesterov", choices.sgd.nesterov ? "1" : "0"},
+          {"accumulate", choices.sgd.accumulate_in_momentum ? "momentum" : "gradient"}};
 }
 
 const std::string& option(const Plan& plan, const char* name) {
   const auto found = plan.options.find(name);
-  if (found == plan.options.end()) throw BadInput(std::string("plan: option '") + name + "' of a training plan is missing");
+  if (found == plan.options.end())
+    throw BadInput(std::string("plan: option '") + name + "' of a training plan is missing");
   return found->second;
 }
 
@@ -77,7 +84,11 @@ std::vector<std::int64_t> cut_evenly(std::int64_t batch, std::int64_t part) {
 }
 
 PlanRequest request_training(const TrainingChoices& choices, const OpRegistry& registry) {
-  if (choices.batch <= 0) throw InvalidArgument("batch of " + std::to_string(choices.batch) + " samples; it has at least 1");
+  if (choices.sgd.accumulate_in_momentum && choices.sgd.nesterov)
+    throw InvalidArgument(
+        "gradients cannot be summed in the momentum with Nesterov's, which reads them once more; choose momentum");
+  if (choices.batch <= 0)
+    throw InvalidArgument("batch of " + std::to_string(choices.batch) + " samples; it has at least 1");
   const std::vector<std::int64_t> cut =
       choices.microbatches.empty() ? std::vector{choices.batch} : choices.microbatches;
   const std::int64_t part = *std::max_element(cut.begin(), cut.end());
@@ -128,6 +139,7 @@ TrainingChoices choices_of(const Plan& plan) {
   choices.sgd.momentum = numeric_option<double>(plan, "momentum", 0, 1);
   choices.sgd.weight_decay = numeric_option<double>(plan, "weight_decay", 0, 1e6);
   choices.sgd.nesterov = numeric_option<int>(plan, "nesterov", 0, 1) == 1;
+  choices.sgd.accumulate_in_momentum = option(plan, "accumulate") == "momentum";
   choices.device = plan.device;
   choices.planner_seed = plan.planner_seed;
   return choices;

@@ -1,4 +1,6 @@
-// SGD with momentum, optionally Nesterov's, and L2 weight decay, as torch.optim.SGD (dampening 0).
+// SGD with momentum, optionally Nesterov's, and L2 weight decay, as torch.optim.SGD (dampening 0). Heavy-ball SGD also
+// in two ops: `momentum_accumulate` adds each microbatch's gradient to the momentum, so that no sum of gradients is
+// kept, and `momentum_update` moves the weight once. In one microbatch both ways give the same bits.
 #include "registration.h"
 #include "thimble/parallel.h"
 
@@ -38,16 +40,79 @@ void run(const OpShape& shape, const KernelArguments& a) {
   });
 }
 
+// v = momentum * v + (g + decay * w) with the first microbatch's gradient, v += g with the others'.
+THIMBLE_CLONES void accumulate(const Rates& rates, bool first, const float* gradient, const float* velocity,
+                               const float* weight, float* new_velocity, std::int64_t n) {
+  const float momentum = rates.momentum, decay = rates.weight_decay;
+#pragma GCC ivdep
+  for (std::int64_t i = 0; i < n; ++i)
+    new_velocity[i] = first ? momentum * velocity[i] + (gradient[i] + decay * weight[i]) : velocity[i] + gradient[i];
+}
+
+THIMBLE_CLONES void move(float learning_rate, const float* weight, const float* velocity, float* new_weight,
+                         std::int64_t n) {
+#pragma GCC ivdep
+  for (std::int64_t i = 0; i < n; ++i) new_weight[i] = weight[i] - learning_rate * velocity[i];
+}
+
+void run_accumulate(const OpShape& shape, const KernelArguments& a) {
+  const Rates rates{0, static_cast<float>(real_attribute(shape.attributes, "momentum")),
+                    static_cast<float>(real_attribute(shape.attributes, "weight_decay")), false};
+  const Chunks chunks = Chunks::of(element_count(shape.inputs[0]), kChunks);
+  parallel_chunks(shape.device.threads, chunks.count, [&](std::int64_t k) {
+    const std::int64_t at = chunks.begin(k);
+    accumulate(rates, a.first_microbatch, floats(a.inputs[0]) + at, floats(a.inputs[1]) + at, floats(a.inputs[2]) + at,
+               floats(a.outputs[0]) + at, chunks.end(k) - at);
+  });
+}
+
+void run_move(const OpShape& shape, const KernelArguments& a) {
+  const Chunks chunks = Chunks::of(element_count(shape.inputs[0]), kChunks);
+  parallel_chunks(shape.device.threads, chunks.count, [&](std::int64_t k) {
+    const std::int64_t at = chunks.begin(k);
+    move(a.scalars->learning_rate, floats(a.inputs[0]) + at, floats(a.inputs[1]) + at, floats(a.outputs[0]) + at,
+         chunks.end(k) - at);
+  });
+}
+
+void expect_unbatched(const std::string& kind, const std::vector<TensorType>& in, std::size_t count) {
+  expect_inputs(kind, in, count);
+  for (const TensorType& type : in) expect_same(kind, in[0], type);
+  if (in[0].dtype != DType::f32 || in[0].batched) throw InvalidArgument(kind + ": the weight is no f32 tensor");
+}
+
+void register_momentum(OpRegistry& registry) {
+  OpDefinition add;
+  add.kind = "momentum_accumulate";
+  add.infer = [](const std::vector<TensorType>& in, const Attributes& attributes) {
+    expect_unbatched("momentum_accumulate", in, 3);
+    real_attribute(attributes, "momentum");
+    real_attribute(attributes, "weight_decay");
+    return std::vector<OutputSpec>{{"", in[1], Role::optimizer, 1}};
+  };
+  add.make_kernel = [](const OpShape& s) { return function_kernel(s, run_accumulate); };
+  add.once = true;
+  registry.add(add);
+
+  OpDefinition update;
+  update.kind = "momentum_update";
+  update.infer = [](const std::vector<TensorType>& in, const Attributes&) {
+    expect_unbatched("momentum_update", in, 2);
+    return std::vector<OutputSpec>{{"weight", in[0], Role::weight, 0}};
+  };
+  update.make_kernel = [](const OpShape& s) { return function_kernel(s, run_move); };
+  update.once = true;
+  registry.add(update);
+}
+
 }  // namespace
 
 void register_sgd_update(OpRegistry& registry) {
+  register_momentum(registry);
   OpDefinition sgd;
   sgd.kind = "sgd_update";
   sgd.infer = [](const std::vector<TensorType>& in, const Attributes& attributes) {
-    expect_inputs("sgd_update", in, 3);
-    expect_same("sgd_update", in[0], in[1]);
-    expect_same("sgd_update", in[0], in[2]);
-    if (in[0].dtype != DType::f32 || in[0].batched) throw InvalidArgument("sgd_update: the weight is no f32 tensor");
+    expect_unbatched("sgd_update", in, 3);
     real_attribute(attributes, "momentum");
     real_attribute(attributes, "weight_decay");
     return std::vector<OutputSpec>{{"weight", in[0], Role::weight, 0}, {"momentum", in[2], Role::optimizer, 2}};

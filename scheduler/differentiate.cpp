@@ -127,6 +127,9 @@ Graph differentiate(Graph forward, const OpRegistry& registry, TensorId loss) {
 }
 
 Graph differentiate(Graph forward, const OpRegistry& registry, TensorId loss, const Optimizer& optimizer) {
+  if (!optimizer.accumulate_kind.empty() && optimizer.state.size() != 1)
+    throw InvalidArgument("differentiate: '" + optimizer.accumulate_kind +
+                          "' takes one state tensor, the optimizer has " + std::to_string(optimizer.state.size()));
   Differentiator d = run(std::move(forward), registry, loss);
   std::vector<std::pair<TensorId, TensorId>> updates;
   for (std::size_t i = 0; i < d.forward_tensors(); ++i)
@@ -138,6 +141,13 @@ Graph differentiate(Graph forward, const OpRegistry& registry, TensorId loss, co
     std::vector<TensorId> inputs{weight, gradient};
     for (const std::string& state : optimizer.state)
       inputs.push_back(graph.add_input(target.name + "." + state, target.type, Role::optimizer));
+    if (!optimizer.accumulate_kind.empty()) {
+      const std::string name = target.name + "." + optimizer.state.front() + ".accumulate";
+      inputs = {weight, graph
+                            .add_op(registry, optimizer.accumulate_kind, name, {gradient, inputs[2], weight},
+                                    optimizer.attributes, Phase::backward)
+                            .front()};
+    }
     graph.add_op(registry, optimizer.kind, target.name + ".update", std::move(inputs), optimizer.attributes,
                  Phase::update);
   }

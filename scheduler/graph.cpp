@@ -102,7 +102,9 @@ std::vector<OpId> topological_order(const Graph& graph) {
   std::vector<std::size_t> waiting_for(graph.ops.size());
   const auto ends_a_gradient = [&](std::size_t op) {
     const Op& o = graph.ops[static_cast<OpId>(op)];
-    return o.phase == Phase::update || o.kind == kAccumulateKind;
+    const auto is_version = [&](TensorId t) { return graph.tensors[t].version_of != kNoTensor; };
+    return o.phase == Phase::update || o.kind == kAccumulateKind ||
+           (o.phase == Phase::backward && std::any_of(o.outputs.begin(), o.outputs.end(), is_version));
   };
   auto later = [&](std::size_t a, std::size_t b) {
     return ends_a_gradient(a) != ends_a_gradient(b) ? ends_a_gradient(b) : a > b;

@@ -48,6 +48,10 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
   app.add_option("--optimizer", options.optimizer, "nesterov or momentum")
       ->capture_default_str()
       ->check(CLI::IsMember({"nesterov", "momentum"}));
+  app.add_option("--accumulate", options.accumulate,
+                 "where microbatches sum: gradient, or momentum (heavy ball only; other rounding, fewer bytes)")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"gradient", "momentum"}));
   app.add_option("--weight-decay", options.weight_decay)->capture_default_str()->check(CLI::Range(0.0, 1e6));
   app.add_option("--fuse", options.fuse, "auto: BN and ReLU as one op; off: separate")
       ->capture_default_str()
@@ -68,6 +72,7 @@ TrainingChoices training_choices(const ModelOptions& options) {
   if (options.microbatch != "auto") choices.microbatches = parse_cut(options.microbatch, options.batch);
   choices.sgd.nesterov = options.optimizer == "nesterov";
   choices.sgd.weight_decay = options.weight_decay;
+  choices.sgd.accumulate_in_momentum = options.accumulate == "momentum";
   const auto cores = static_cast<int>(std::thread::hardware_concurrency());
   choices.device.threads = options.threads > 0 ? options.threads : std::max(1, cores);
   choices.planner_seed = options.planner_seed;

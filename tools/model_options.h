@@ -21,6 +21,7 @@ struct ModelOptions {
   std::string optimizer = "nesterov";
   std::string fuse = "auto";
   std::string remat = "auto";
+  std::string accumulate = "gradient";
   std::string device = "cpu";
   int threads = 0;          ///< 0: as many as the machine has
   std::uint64_t planner_seed = 0;

@@ -26,6 +26,8 @@ struct SgdOptions {
   double momentum = 0.9;
   double weight_decay = 5e-4;
   bool nesterov = true;
+  /// Microbatches add their gradients to the momentum itself. The same step in real arithmetic; heavy ball only.
+  bool accumulate_in_momentum = false;
   bool operator==(const SgdOptions&) const = default;
 };
 
