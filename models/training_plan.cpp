@@ -46,6 +46,7 @@ std::map<std::string, std::string> options_of(const TrainingChoices& choices) {
   return {{"depth", std::to_string(choices.model.depth)},
           {"width", std::to_string(choices.model.width)},
           {"classes", std::to_string(choices.model.classes)},
+          {"dropout", number_text(choices.model.dropout)},
           {"fuse", choices.model.fuse ? "auto" : "off"},
           {"norm", "batch"},
           {"train_samples", std::to_string(choices.train_samples)},
@@ -131,6 +132,7 @@ TrainingChoices choices_of(const Plan& plan) {
   choices.model.depth = numeric_option<int>(plan, "depth", 10, 10000);
   choices.model.width = numeric_option<int>(plan, "width", 1, 1000);
   choices.model.classes = numeric_option<int>(plan, "classes", 2, 1 << 20);
+  choices.model.dropout = numeric_option<double>(plan, "dropout", 0, 1);
   choices.model.fuse = option(plan, "fuse") == "auto";
   choices.batch = plan.batch;
   choices.microbatches = plan.program(kTrainProgram).microbatches;

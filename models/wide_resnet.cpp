@@ -21,6 +21,8 @@ void check(const WideResNet& model) {
   if (model.depth < 10 || model.depth > 10000 || model.depth % 6 != 4)
     refuse("depth", model.depth, "it is 6n + 4 with n of at least 1, at most 10000: 10, 16, 22, 28, 40, ...");
   if (model.width < 1 || model.width > 1000) refuse("width", model.width, "it is from 1 to 1000");
+  if (!(model.dropout >= 0 && model.dropout < 1))
+    throw InvalidArgument("wide resnet: dropout " + std::to_string(model.dropout) + "; it is from 0 to below 1");
   if (model.classes < 2 || model.classes > 1 << 20) refuse("classes", model.classes, "it is from 2 to 1048576");
 }
 
@@ -100,6 +102,8 @@ class Builder {
     const bool project = stride != 1 || type(x).shape[3] != channels;
     const TensorId first = normalize(name + ".bn1", name + ".relu1", x);
     TensorId y = convolution(name + ".conv1", first, channels, 3, stride);
+    if (model_.dropout > 0 && mode_ == Mode::train)
+      y = op("dropout", name + ".dropout", {y}, {{"rate", model_.dropout}, {"stream", dropouts_++}});
     y = normalize(name + ".bn2", name + ".relu2", y);
     y = convolution(name + ".conv2", y, channels, 3, 1);
     const TensorId shortcut = project ? convolution(name + ".shortcut", first, channels, 1, stride) : x;
@@ -109,6 +113,7 @@ class Builder {
   const WideResNet& model_;
   const OpRegistry& registry_;
   Mode mode_;
+  std::int64_t dropouts_ = 0;  // so far: each draws from a stream of its own
   Graph graph_;
 };
 
@@ -116,7 +121,8 @@ class Builder {
 
 WideResNet parse_wide_resnet(std::string_view name) {
   const auto refuse = [&] {
-    throw InvalidArgument("model '" + std::string(name) + "' is unknown; wide resnets are called wrn-DEPTH-WIDTH, such as wrn-28-2");
+    throw InvalidArgument("model '" + std::string(name) +
+                          "' is unknown; wide resnets are called wrn-DEPTH-WIDTH, such as wrn-28-2");
   };
   constexpr std::string_view kPrefix = "wrn-";
   if (!name.starts_with(kPrefix)) refuse();
@@ -132,7 +138,8 @@ WideResNet parse_wide_resnet(std::string_view name) {
 
 Graph build_wide_resnet(const WideResNet& model, const OpRegistry& registry, std::int64_t batch, Mode mode) {
   check(model);
-  if (batch <= 0) throw InvalidArgument("wide resnet: batch of " + std::to_string(batch) + " samples; it has at least 1");
+  if (batch <= 0)
+    throw InvalidArgument("wide resnet: batch of " + std::to_string(batch) + " samples; it has at least 1");
   return Builder(model, registry, batch, mode).build();
 }
 

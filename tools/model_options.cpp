@@ -52,6 +52,9 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
                  "where microbatches sum: gradient, or momentum (heavy ball only; other rounding, fewer bytes)")
       ->capture_default_str()
       ->check(CLI::IsMember({"gradient", "momentum"}));
+  app.add_option("--dropout", options.dropout, "rate behind each block's first convolution")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 0.99));
   app.add_option("--weight-decay", options.weight_decay)->capture_default_str()->check(CLI::Range(0.0, 1e6));
   app.add_option("--fuse", options.fuse, "auto: BN and ReLU as one op; off: separate")
       ->capture_default_str()
@@ -68,6 +71,7 @@ TrainingChoices training_choices(const ModelOptions& options) {
   else
     choices.model = parse_wide_resnet(options.model);
   choices.model.fuse = options.fuse == "auto";
+  choices.model.dropout = options.dropout;
   choices.batch = options.batch;
   if (options.microbatch != "auto") choices.microbatches = parse_cut(options.microbatch, options.batch);
   choices.sgd.nesterov = options.optimizer == "nesterov";

@@ -26,6 +26,7 @@ struct ModelOptions {
   int threads = 0;          ///< 0: as many as the machine has
   std::uint64_t planner_seed = 0;
   double weight_decay = 5e-4;
+  double dropout = 0;
 };
 
 void add_model_options(CLI::App& app, ModelOptions& options);

@@ -22,6 +22,7 @@ struct WideResNet {
   int width = 2;      ///< channels of the groups: 16, 32 and 64 times this
   int classes = 10;
   bool fuse = true;   ///< batch normalisation and ReLU as one op
+  double dropout = 0; ///< rate behind each block's first convolution, in training
   bool operator==(const WideResNet&) const = default;
 };
 
@@ -31,7 +32,7 @@ enum class Mode : std::uint8_t { train, evaluate };
 /// `wrn-28-2`: depth 28, width 2. Throws InvalidArgument, naming the rule, for anything else.
 WideResNet parse_wide_resnet(std::string_view name);
 
-/// Throws InvalidArgument where depth, width, classes or batch are out of range.
+/// Throws InvalidArgument where depth, width, classes, dropout or batch are out of range.
 Graph build_wide_resnet(const WideResNet& model, const OpRegistry& registry, std::int64_t batch, Mode mode);
 
 /// Elements of all weights that are given from outside; statistics and optimizer state are not counted.

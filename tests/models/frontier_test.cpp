@@ -1,0 +1,115 @@
+// The promises of a planner on a real network: one arithmetic, one set of bits, whatever is kept or made again.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <map>
+
+#include "thimble/augment.h"
+#include "thimble/ops.h"
+#include "thimble/planner.h"
+#include "thimble/replay.h"
+#include "thimble/runtime.h"
+#include "thimble/training_plan.h"
+
+namespace thimble {
+namespace {
+
+const OpRegistry& registry() {
+  static const OpRegistry all = [] {
+    OpRegistry made;
+    register_ops(made);
+    return made;
+  }();
+  return all;
+}
+
+TrainingChoices small_net() {
+  TrainingChoices choices;
+  choices.model = {.depth = 16, .width = 1, .dropout = 0.3};
+  choices.batch = 12;
+  choices.train_samples = 120;
+  choices.test_samples = 12;
+  choices.device.threads = 2;
+  return choices;
+}
+
+// All persistent bytes after some steps on synthetic pictures.
+std::vector<std::byte> train(const Plan& plan, int steps) {
+  HostMemory memory;
+  Runtime runtime(plan, registry(), memory, {.poison = true, .canaries = true});
+  for (const PersistentTensor& tensor : runtime.plan().persistent) {
+    const auto bytes = runtime.persistent(tensor.name);
+    initialize_parameter({reinterpret_cast<float*>(bytes.data()), bytes.size() / 4}, tensor.name, tensor.type, 3);
+  }
+  const Dataset data = synthetic_data(plan.batch * steps, 7);
+  for (int step = 0; step < steps; ++step) {
+    runtime.run(
+        kTrainProgram, {.seed = 9, .step = step, .learning_rate = 0.05f},
+        [&](ProgramView& in) {
+          fill_evaluation_batch(data, step * plan.batch, in.as<float>("images"), in.as<std::int32_t>("labels"));
+        },
+        nullptr);
+    EXPECT_EQ(runtime.last_high_water(), plan.program(kTrainProgram).planned);
+  }
+  std::vector<std::byte> all;
+  for (const PersistentTensor& tensor : runtime.plan().persistent) {
+    const auto bytes = runtime.persistent(tensor.name);
+    all.insert(all.end(), bytes.begin(), bytes.end());
+  }
+  return all;
+}
+
+TEST(WideResNetFrontier, OneArithmeticGivesOneSetOfBits) {
+  const Frontier frontier(training_variants(small_net(), registry(), 3), registry(), {.most_evaluations = 1500});
+  std::map<std::string, std::vector<std::byte>> bits;
+  int recomputing = 0;
+  const std::vector<Plan> curve = frontier.curve(12);
+  for (const Plan& plan : curve) {
+    ASSERT_EQ(check_plan(plan, registry()), std::vector<std::string>{});
+    ASSERT_EQ(replay(plan, registry()).problems, std::vector<std::string>{});
+    for (const ScheduledStep& step : plan.program(kTrainProgram).schedule.steps) recomputing += step.is_recomputation;
+    const std::vector<std::byte> after = train(plan, 5);
+    const auto [known, is_new] = bits.try_emplace(plan.arithmetic_hash, after);
+    EXPECT_TRUE(known->second == after) << plan.arena.value << " bytes";
+  }
+  EXPECT_GT(curve.size(), 6U);
+  EXPECT_GT(recomputing, 10);
+  EXPECT_LT(bits.size(), curve.size());
+}
+
+TEST(WideResNetFrontier, CutsAndSumsGiveTheSameMeanGradient) {
+  TrainingChoices choices = small_net();
+  choices.model.dropout = 0;
+  choices.sgd = {.momentum = 0.9, .nesterov = false};
+  choices.microbatches = {4, 4, 4};
+  const std::vector<std::byte> summed = train(make_plan(request_training(choices, registry()), registry()), 1);
+  choices.sgd.accumulate_in_momentum = true;
+  const Plan in_momentum = make_plan(request_training(choices, registry()), registry());
+  const std::vector<std::byte> other = train(in_momentum, 1);
+  ASSERT_EQ(summed.size(), other.size());
+  double difference = 0, norm = 0;
+  for (std::size_t i = 0; i + 4 <= summed.size(); i += 4) {
+    float a = 0, b = 0;
+    std::memcpy(&a, &summed[i], 4);
+    std::memcpy(&b, &other[i], 4);
+    difference += (static_cast<double>(a) - b) * (static_cast<double>(a) - b);
+    norm += static_cast<double>(a) * a;
+  }
+  EXPECT_GT(norm, 0);
+  EXPECT_LT(std::sqrt(difference / norm), 1e-6);
+}
+
+TEST(WideResNetFrontier, SummingInTheMomentumSavesTheSums) {
+  TrainingChoices choices;
+  choices.batch = 100;
+  choices.microbatches = cut_evenly(100, 10);
+  choices.sgd.nesterov = false;
+  const Bytes summed = make_plan(request_training(choices, registry()), registry()).arena;
+  choices.sgd.accumulate_in_momentum = true;
+  const Bytes in_momentum = make_plan(request_training(choices, registry()), registry()).arena;
+  EXPECT_GE(summed - in_momentum, Bytes{4 * 1467610});
+}
+
+}  // namespace
+}  // namespace thimble
