@@ -6,11 +6,6 @@
 
 namespace thimble {
 
-double predicted_seconds(const OpCost& cost, const DeviceDescription& device) {
-  const double computing = cost.flops / (device.flops_per_second * device.threads);
-  return std::max(computing, cost.bytes / device.bytes_per_second) + device.seconds_per_launch;
-}
-
 IdVector<OpId, OpPrice> price_ops(const Graph& graph, const OpRegistry& registry, const DeviceDescription& device,
                                   const std::vector<std::int64_t>& microbatches) {
   std::map<std::int64_t, std::int64_t> parts;  // how many parts have that many samples

@@ -14,9 +14,6 @@ struct OpPrice {
   Bytes workspace;     ///< the most of any part
 };
 
-/// Roofline: the longer of computing and moving bytes, plus one launch.
-double predicted_seconds(const OpCost& cost, const DeviceDescription& device);
-
 IdVector<OpId, OpPrice> price_ops(const Graph& graph, const OpRegistry& registry, const DeviceDescription& device,
                                   const std::vector<std::int64_t>& microbatches);
 

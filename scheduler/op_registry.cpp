@@ -1,8 +1,15 @@
 #include "thimble/op_registry.h"
 
+#include <algorithm>
+
 #include "thimble/error.h"
 
 namespace thimble {
+
+double predicted_seconds(const OpCost& cost, const DeviceDescription& device) {
+  const double computing = cost.flops / (device.flops_per_second * device.threads);
+  return std::max(computing, cost.bytes / device.bytes_per_second) + device.seconds_per_launch;
+}
 
 void OpRegistry::add(OpDefinition definition) {
   if (!definition.infer) throw InvalidArgument("registry: op kind '" + definition.kind + "' has no infer function");

@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "commands.h"
+#include "explain.h"
 #include "model_options.h"
 #include "plan_report.h"
 
@@ -12,6 +13,7 @@ struct PlanOptions {
   ModelOptions model;
   std::string output;
   bool json = false;
+  bool explain = false;
 };
 
 int run_plan(const PlanOptions& options) {
@@ -20,6 +22,7 @@ int run_plan(const PlanOptions& options) {
   std::cout << (options.json ? report.dump(2) + "\n" : plan_table(report));
   const Plan* plan = std::get_if<Plan>(&answer);
   if (plan == nullptr) return kHonestNo;
+  if (options.explain) (options.json ? std::cerr : std::cout) << explain(*plan, registry());
   if (!options.output.empty()) write_file(options.output, write_plan(*plan));
   return kDone;
 }
@@ -33,6 +36,7 @@ Command add_plan_command(CLI::App& app) {
   plan->add_option("model", options->model.model, "wrn-28-2, or wrn with --depth and --width")->required();
   add_model_options(*plan, options->model);
   plan->add_option("-o,--output", options->output, "write the plan itself");
+  plan->add_flag("--explain", options->explain, "in words: what was cut or made again, for how many bytes and how much time");
   plan->add_flag("--json", options->json, "one JSON document instead of a table");
   return [options] { return run_plan(*options); };
 }

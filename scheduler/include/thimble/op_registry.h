@@ -51,6 +51,9 @@ struct OpCost {
   double bytes = 0;  ///< read and written
 };
 
+/// Roofline: the longer of computing and moving bytes, plus one launch.
+double predicted_seconds(const OpCost& cost, const DeviceDescription& device);
+
 struct HalfOpen {
   std::int64_t begin = 0;
   std::int64_t end = 0;
