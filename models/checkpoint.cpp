@@ -134,7 +134,8 @@ void save_checkpoint(const std::string& path, const std::vector<CheckpointTensor
                      {"batch", std::to_string(record.batch)}});
 }
 
-CheckpointRecord load_checkpoint(const std::string& path, const std::vector<CheckpointTensor>& tensors) {
+CheckpointRecord load_checkpoint(const std::string& path, const std::vector<CheckpointTensor>& tensors,
+                                 const std::function<void(const CheckpointRecord&)>& accept) {
   const SafetensorsReader file(path);
   const CheckpointRecord record = read_record(file.header().metadata, path);
   Matched matched = match(file.header(), tensors, path);
@@ -142,6 +143,7 @@ CheckpointRecord load_checkpoint(const std::string& path, const std::vector<Chec
   missing.insert(missing.end(), matched.missing_optimizer.begin(), matched.missing_optimizer.end());
   if (!missing.empty()) throw BadInput(path + ": lacks tensors that the run needs: " + listed(missing));
   if (!matched.unused.empty()) throw BadInput(path + ": has tensors that the run does not know: " + listed(matched.unused));
+  if (accept) accept(record);
   read_all(file, matched.entries, tensors);
   return record;
 }

@@ -99,31 +99,35 @@ EvaluationResult Trainer::evaluate() {
   return total;
 }
 
+CheckpointRecord Trainer::record_of_run() const {
+  return {.graph_hash = graph_hash_,
+          .arithmetic_hash = runtime_.plan().arithmetic_hash,
+          .data_name = train_.name,
+          .seed = options_.seed,
+          .step = step_,
+          .total_steps = total_steps_,
+          .batch = batch_};
+}
+
 void Trainer::save(const std::string& path) {
   runtime_.run(kSaveProgram, scalars_, nullptr, [&](ProgramView&) {
-    save_checkpoint(path, persistent_views(runtime_),
-                    {.graph_hash = graph_hash_,
-                     .arithmetic_hash = runtime_.plan().arithmetic_hash,
-                     .data_name = train_.name,
-                     .seed = options_.seed,
-                     .step = step_,
-                     .total_steps = total_steps_,
-                     .batch = batch_});
+    save_checkpoint(path, persistent_views(runtime_), record_of_run());
   });
 }
 
 void Trainer::load(const std::string& path) {
-  const CheckpointRecord record = load_checkpoint(path, persistent_views(runtime_));
-  const auto refuse = [&](const std::string& what, const auto& found, const auto& wanted) {
-    throw BadInput(path + ": is of " + what + " " + found + ", this run has " + wanted);
+  const CheckpointRecord run = record_of_run();
+  const auto accept = [&](const CheckpointRecord& record) {
+    const auto expect = [&](const std::string& what, const std::string& found, const std::string& wanted) {
+      if (found != wanted) throw BadInput(path + ": is of " + what + " " + found + ", this run has " + wanted);
+    };
+    expect("model", record.graph_hash, run.graph_hash);
+    expect("data set", record.data_name, run.data_name);
+    expect("seed", std::to_string(record.seed), std::to_string(run.seed));
+    expect("batch", std::to_string(record.batch), std::to_string(run.batch));
+    expect("a run of steps", std::to_string(record.total_steps), std::to_string(run.total_steps));
   };
-  if (record.graph_hash != graph_hash_) refuse("model", record.graph_hash, graph_hash_);
-  if (record.data_name != train_.name) refuse("data set", record.data_name, train_.name);
-  if (record.seed != options_.seed) refuse("seed", std::to_string(record.seed), std::to_string(options_.seed));
-  if (record.batch != batch_) refuse("batch", std::to_string(record.batch), std::to_string(batch_));
-  if (record.total_steps != total_steps_)
-    refuse("a run of steps", std::to_string(record.total_steps), std::to_string(total_steps_));
-  step_ = record.step;
+  step_ = load_checkpoint(path, persistent_views(runtime_), accept).step;
 }
 
 void Trainer::load_initial(const std::string& path) {

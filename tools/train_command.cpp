@@ -10,6 +10,7 @@
 
 #include "allocation_probe.h"
 #include "commands.h"
+#include "metrics_file.h"
 #include "model_options.h"
 #include "plan_report.h"
 #include "thimble/dataset.h"
@@ -46,24 +47,6 @@ volatile sig_atomic_t interrupted = 0;
 void on_signal(int) { interrupted = 1; }
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-// One JSON object a line; appended to when a run goes on.
-class Metrics {
- public:
-  Metrics(const std::string& path, bool append) : path_(path) {
-    if (!path.empty()) out_.open(path, append ? std::ios::app : std::ios::trunc);
-    if (!path.empty() && !out_) throw EnvironmentError("cannot write '" + path + "'");
-  }
-  void write(const nlohmann::ordered_json& line) {
-    if (path_.empty()) return;
-    out_ << line.dump() << '\n' << std::flush;
-    if (!out_) throw EnvironmentError("cannot write '" + path_ + "'; is the disk full?");
-  }
-
- private:
-  std::string path_;
-  std::ofstream out_;
-};
 
 class Progress {
  public:
@@ -125,7 +108,7 @@ nlohmann::ordered_json last_line(const Trainer& trainer, const Plan& plan, const
           {"allocations_counted", allocation_probe_works()}};
 }
 
-void train_steps(Trainer& trainer, const TrainOptions& options, const std::string& checkpoint, Metrics& metrics,
+void train_steps(Trainer& trainer, const TrainOptions& options, const std::string& checkpoint, MetricsFile& metrics,
                  Measured& measured, Bytes& high_water, Runtime& runtime) {
   const Progress progress;
   std::int64_t here = 0;
@@ -152,13 +135,14 @@ void train_steps(Trainer& trainer, const TrainOptions& options, const std::strin
     progress.show(result, trainer.total_steps(), speed);
     if (here == 3) measured.resident_at_3 = resident_bytes();
     measured.resident_now = resident_bytes();
-    if (!checkpoint.empty() && options.save_every > 0 && trainer.steps_done() % options.save_every == 0)
-      trainer.save(checkpoint);
     if (trainer.steps_done() % trainer.steps_per_epoch() == 0 && !trainer.is_done()) {
       const EvaluationResult test = trainer.evaluate();
       metrics.write({{"epoch_end", trainer.steps_done() / trainer.steps_per_epoch()},
                      {"test_loss", test.loss}, {"test_accuracy", test.accuracy}});
     }
+    // After the metrics, so that a run killed in between lists what its checkpoint has done.
+    if (!checkpoint.empty() && options.save_every > 0 && trainer.steps_done() % options.save_every == 0)
+      trainer.save(checkpoint);
   }
   progress.end();
 }
@@ -167,6 +151,13 @@ void start_weights(Trainer& trainer, const TrainOptions& options, const std::str
   if (options.resume && !checkpoint.empty() && fs::exists(checkpoint)) return trainer.load(checkpoint);
   if (!options.initial.empty()) return trainer.load_initial(options.initial);
   trainer.initialize();
+}
+
+// What a killed process was writing under a temporary name: nobody will rename it any more.
+void remove_unfinished(const std::string& folder) {
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder))
+    for (const char* name : {"plan.json.tmp.", "metrics.jsonl.tmp.", "checkpoint.safetensors.tmp."})
+      if (entry.path().filename().string().starts_with(name)) fs::remove(entry.path());
 }
 
 LearningRateSchedule schedule_of(const TrainOptions& options) {
@@ -195,7 +186,6 @@ int run_train(const TrainOptions& options) {
   if (!options.out.empty()) fs::create_directories(options.out);
   const auto in_run = [&](const char* file) { return options.out.empty() ? std::string() : options.out + "/" + file; };
   const std::string checkpoint = in_run("checkpoint.safetensors");
-  if (!options.out.empty()) write_file(in_run("plan.json"), write_plan(plan));
 
   HostMemory memory;
   Runtime runtime(plan, registry(), memory, {.poison = options.poison, .canaries = options.canaries});
@@ -207,7 +197,10 @@ int run_train(const TrainOptions& options) {
                    .learning_rate = schedule_of(options),
                    .augment = !options.no_augment});
   start_weights(trainer, options, checkpoint);
-  Metrics metrics(in_run("metrics.jsonl"), options.resume && trainer.steps_done() > 0);
+  // Only now that nothing refused: a run that is gone on with by mistake stays as it was.
+  if (!options.out.empty()) write_file(in_run("plan.json"), write_plan(plan));
+  if (!options.out.empty()) remove_unfinished(options.out);
+  MetricsFile metrics(in_run("metrics.jsonl"), trainer.steps_done(), trainer.steps_per_epoch());
   signal(SIGINT, on_signal);
   signal(SIGTERM, on_signal);
   std::ofstream trace;
@@ -228,7 +221,7 @@ int run_train(const TrainOptions& options) {
   }
   const EvaluationResult test = trainer.evaluate();
   const auto last = last_line(trainer, plan, measured, high_water, test);
-  metrics.write(last);
+  if (!metrics.is_complete()) metrics.write(last);
   std::cout << last.dump(options.json ? 2 : -1) << '\n';
   return kDone;
 }

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -40,7 +41,9 @@ void save_checkpoint(const std::string& path, const std::vector<CheckpointTensor
 
 /// Loads every tensor. Throws BadInput, before any tensor is touched, where the file is no checkpoint of this version or
 /// its tensors are not exactly these: it names those that are missing, left over, of another type or shape.
-CheckpointRecord load_checkpoint(const std::string& path, const std::vector<CheckpointTensor>& tensors);
+/// `accept` sees the record then, still before any tensor is touched, and refuses by throwing.
+CheckpointRecord load_checkpoint(const std::string& path, const std::vector<CheckpointTensor>& tensors,
+                                 const std::function<void(const CheckpointRecord&)>& accept = nullptr);
 
 struct InitialWeights {
   std::vector<std::string> missing;  ///< optimizer state that the file lacks; left as it was

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <string>
 
+#include "thimble/checkpoint.h"
 #include "thimble/dataset.h"
 #include "thimble/learning_rate.h"
 #include "thimble/runtime.h"
@@ -55,7 +56,8 @@ class Trainer {
 
   /// Weights, state, step and data position; temporary name, then rename.
   void save(const std::string& path);
-  /// Goes on: throws BadInput where the file is of another graph, seed or length of run.
+  /// Goes on. Throws BadInput, before any tensor is touched, where the file is of another model, data set, seed, batch
+  /// or length of run.
   void load(const std::string& path);
   /// Starts from any file that has the weights; state it lacks starts fresh.
   void load_initial(const std::string& path);
@@ -65,6 +67,8 @@ class Trainer {
   std::int64_t steps_per_epoch() const { return steps_per_epoch_; }
 
  private:
+  CheckpointRecord record_of_run() const;
+
   Runtime& runtime_;
   const Dataset& train_;
   const Dataset& test_;
