@@ -2,9 +2,9 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
-#include <filesystem>
-#include <unistd.h>
+#include <random>
 
+#include "temporary_folder.h"
 #include "thimble/augment.h"
 #include "thimble/ops.h"
 #include "thimble/runtime.h"
@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::int64_t kBatch = 20;
 constexpr int kSteps = 5;
-constexpr float kRate = 0.01f;
+constexpr float kRate = 0.1f;
 
 std::vector<NamedBytes> persistent_bytes(Runtime& runtime) {
   std::vector<NamedBytes> all;
@@ -25,8 +25,37 @@ std::vector<NamedBytes> persistent_bytes(Runtime& runtime) {
   return all;
 }
 
+// Weights for which the comparison is well posed. Where an activation lies at the ReLU's corner, rounding decides
+// whether its gradient passes, and training goes on to multiply that: with biases of zero, 62 of 7.4 million ReLUs
+// differ from those of PyTorch in double, and momenta by 1e-2. (Given the same 62 decisions they agree to 1.3e-6.) So
+// biases are about three deviations off the corner, to either side. Scales and convolutions are small, which changes
+// nothing that a normalisation follows, and lets a step move them further.
+void draw_weights(Runtime& runtime, std::uint32_t seed) {
+  std::mt19937 random(seed);
+  const auto uniform = [&](float low, float high) {
+    return low + (high - low) * static_cast<float>(random() >> 8) / 16777216.0f;
+  };
+  for (const PersistentTensor& tensor : runtime.plan().persistent) {
+    const auto bytes = runtime.persistent(tensor.name);
+    const std::span values{reinterpret_cast<float*>(bytes.data()), bytes.size() / sizeof(float)};
+    initialize_parameter(values, tensor.name, tensor.type, seed);
+    if (tensor.role != Role::weight) continue;
+    const bool is_bias = tensor.name.ends_with(".bias"), is_classifier = tensor.name.starts_with("classifier");
+    const float scale = tensor.name.starts_with("final") ? 0.3f : 0.1f;
+    for (float& value : values) {
+      const float side = uniform(-1, 1) < 0 ? -scale : scale;
+      if (is_classifier)
+        value = is_bias ? uniform(-0.3f, 0.3f) : 3 * value;
+      else if (is_bias)
+        value = uniform(2.7f, 3.3f) * side;
+      else
+        value = tensor.type.shape.size() == 1 ? uniform(0.7f, 1.3f) * scale : 0.5f * value;
+    }
+  }
+}
+
 void compare_with_pytorch(bool fuse) {
-  if (std::system("/usr/bin/python3 -c 'import torch' 2>/dev/null") != 0) {
+  if (std::system(THIMBLE_PYTHON " -c 'import torch' 2>/dev/null") != 0) {
     if (std::getenv("THIMBLE_REQUIRE_SHARED") != nullptr) FAIL() << "python3-torch is not installed";
     GTEST_SKIP() << "python3-torch is not installed";
   }
@@ -38,37 +67,35 @@ void compare_with_pytorch(bool fuse) {
   choices.device.threads = 2;
   HostMemory memory;
   Runtime runtime(make_plan(request_training(choices, registry), registry), registry, memory, {.poison = true});
-  for (const PersistentTensor& tensor : runtime.plan().persistent) {
-    const auto bytes = runtime.persistent(tensor.name);
-    initialize_parameter({reinterpret_cast<float*>(bytes.data()), bytes.size() / 4}, tensor.name, tensor.type, 3);
-  }
-  const auto folder = std::filesystem::temp_directory_path() / ("thimble-oracle-" + std::to_string(::getpid()) + (fuse ? "f" : "s"));
-  std::filesystem::create_directories(folder);
-  write_safetensors(folder / "initial.safetensors", persistent_bytes(runtime), {});
+  draw_weights(runtime, 2);
+  const TemporaryFolder folder;
+  write_safetensors(folder.file("initial.safetensors"), persistent_bytes(runtime), {});
   const Dataset data = synthetic_data(kBatch * kSteps, 7);
-  std::vector<std::vector<float>> images;
-  std::vector<std::vector<std::int32_t>> labels;
+  std::vector<float> images(kSteps * kBatch * Dataset::kPixels);
+  std::vector<std::int32_t> labels(kSteps * kBatch);
   std::vector<NamedBytes> batches;
   for (int step = 0; step < kSteps; ++step) {
-    images.emplace_back(kBatch * Dataset::kPixels);
-    labels.emplace_back(kBatch);
-    fill_evaluation_batch(data, step * kBatch, images.back(), labels.back());
-    runtime.run(kTrainProgram, {.seed = 0, .step = step, .learning_rate = kRate}, [&](ProgramView& inputs) {
-      std::ranges::copy(images.back(), inputs.as<float>("images").begin());
-      std::ranges::copy(labels.back(), inputs.as<std::int32_t>("labels").begin());
-    }, nullptr);
+    const auto batch_images = std::span(images).subspan(static_cast<std::size_t>(step * kBatch * Dataset::kPixels),
+                                                        kBatch * Dataset::kPixels);
+    const auto batch_labels = std::span(labels).subspan(static_cast<std::size_t>(step * kBatch), kBatch);
+    fill_evaluation_batch(data, step * kBatch, batch_images, batch_labels);
+    batches.push_back(
+        {"images" + std::to_string(step), {DType::f32, {kBatch, 32, 32, 3}}, std::as_bytes(batch_images)});
+    batches.push_back({"labels" + std::to_string(step), {DType::i32, {kBatch}}, std::as_bytes(batch_labels)});
+    runtime.run(
+        kTrainProgram, {.seed = 0, .step = step, .learning_rate = kRate},
+        [&](ProgramView& inputs) {
+          std::ranges::copy(batch_images, inputs.as<float>("images").begin());
+          std::ranges::copy(batch_labels, inputs.as<std::int32_t>("labels").begin());
+        },
+        nullptr);
   }
-  for (int step = 0; step < kSteps; ++step) {
-    const auto i = static_cast<std::size_t>(step);
-    batches.push_back({"images" + std::to_string(step), {DType::f32, {kBatch, 32, 32, 3}}, std::as_bytes(std::span(images[i]))});
-    batches.push_back({"labels" + std::to_string(step), {DType::i32, {kBatch}}, std::as_bytes(std::span(labels[i]))});
-  }
-  write_safetensors(folder / "batches.safetensors", batches, {});
-  write_safetensors(folder / "final.safetensors", persistent_bytes(runtime), {});
-  const std::string command = "OMP_WAIT_POLICY=PASSIVE /usr/bin/python3 " THIMBLE_SOURCE_DIR "/tests/models/pytorch_oracle.py " +
-                              folder.string() + " 10 1 " + std::to_string(kSteps) + " " + std::to_string(kRate);
+  write_safetensors(folder.file("batches.safetensors"), batches, {});
+  write_safetensors(folder.file("final.safetensors"), persistent_bytes(runtime), {});
+  const std::string command = "OMP_WAIT_POLICY=PASSIVE " THIMBLE_PYTHON " " THIMBLE_SOURCE_DIR
+                              "/tests/models/pytorch_oracle.py " +
+                              folder.path() + " 10 1 " + std::to_string(kSteps) + " " + std::to_string(kRate);
   EXPECT_EQ(std::system(command.c_str()), 0);
-  std::filesystem::remove_all(folder);
 }
 
 TEST(PyTorchOracle, FiveStepsGiveTheSameWeights) { compare_with_pytorch(true); }

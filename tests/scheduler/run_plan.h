@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "other_placements.h"
 #include "thimble/runtime.h"
 #include "tiny_ops.h"
 
@@ -57,23 +58,6 @@ inline Values run_plan(const Plan& plan, const OpRegistry& registry, const std::
   Runtime runtime(plan, registry, memory, options);
   fill_persistent(runtime);
   return run_once(runtime, name);
-}
-
-/// Another valid placement: transient storages upside down between the persistent bytes and the planned end.
-inline void turn_over(Plan& plan) {
-  for (Program& program : plan.programs) {
-    Bytes base;
-    for (const PersistentTensor& tensor : plan.persistent)
-      base = std::max(base, align_up(tensor.offset + bytes_of(tensor.type), kAlignment) - Offset{});
-    for (Storage& storage : program.schedule.storages)
-      if (!storage.persistent)
-        storage.offset = Offset{} + (base + program.planned - (storage.offset + storage.size - Offset{}));
-    program.planned = base;
-    for (const Storage& storage : program.schedule.storages)
-      program.planned = std::max(program.planned, storage.offset + storage.size - Offset{});
-  }
-  plan.arena = Bytes{};
-  for (const Program& program : plan.programs) plan.arena = std::max(plan.arena, program.planned);
 }
 
 /// The meaning of a graph: every op runs once on the whole batch, every tensor in memory of its own.
