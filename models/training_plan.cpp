@@ -28,10 +28,26 @@ Optimizer sgd_optimizer(const SgdOptions& sgd) {
           {"momentum", sgd.momentum}, {"weight_decay", sgd.weight_decay}, {"nesterov", std::int64_t{sgd.nesterov}}}};
 }
 
+constexpr const char* kNormConvRewrite = "norm_conv";
+
+Graph rewritten(Graph graph, const TrainingChoices& choices, const OpRegistry& registry) {
+  return choices.fuse_convolutions ? registry.rewrite(kNormConvRewrite).apply(graph, registry) : graph;
+}
+
 Graph step_graph(const TrainingChoices& choices, const OpRegistry& registry, std::int64_t batch) {
   Graph forward = build_wide_resnet(choices.model, registry, batch, Mode::train);
   const TensorId loss = forward.find("loss");
-  return differentiate(std::move(forward), registry, loss, sgd_optimizer(choices.sgd));
+  return rewritten(differentiate(std::move(forward), registry, loss, sgd_optimizer(choices.sgd)), choices, registry);
+}
+
+Graph evaluation_graph(const TrainingChoices& choices, const OpRegistry& registry, std::int64_t batch) {
+  return rewritten(build_wide_resnet(choices.model, registry, batch, Mode::evaluate), choices, registry);
+}
+
+// The option `fuse`: nothing, batch normalisation with its ReLU, or both with the convolution behind them.
+const char* fuse_text(const TrainingChoices& choices) {
+  if (choices.fuse_convolutions) return "conv";
+  return choices.model.fuse ? "auto" : "off";
 }
 
 // Saving reads the persistent tensors where they lie, so its program has no steps and no bytes of its own.
@@ -47,7 +63,7 @@ std::map<std::string, std::string> options_of(const TrainingChoices& choices) {
           {"width", std::to_string(choices.model.width)},
           {"classes", std::to_string(choices.model.classes)},
           {"dropout", number_text(choices.model.dropout)},
-          {"fuse", choices.model.fuse ? "auto" : "off"},
+          {"fuse", fuse_text(choices)},
           {"norm", "batch"},
           {"train_samples", std::to_string(choices.train_samples)},
           {"test_samples", std::to_string(choices.test_samples)},
@@ -90,6 +106,9 @@ PlanRequest request_training(const TrainingChoices& choices, const OpRegistry& r
         "gradients cannot be summed in the momentum with Nesterov's, which reads them once more; choose momentum");
   if (choices.batch <= 0)
     throw InvalidArgument("batch of " + std::to_string(choices.batch) + " samples; it has at least 1");
+  if (choices.fuse_convolutions && !choices.model.fuse)
+    throw InvalidArgument(
+        "convolutions cannot take in a batch normalisation whose ReLU is an op of its own; set model.fuse");
   const std::vector<std::int64_t> cut =
       choices.microbatches.empty() ? std::vector{choices.batch} : choices.microbatches;
   const std::int64_t part = *std::max_element(cut.begin(), cut.end());
@@ -107,9 +126,9 @@ PlanRequest request_training(const TrainingChoices& choices, const OpRegistry& r
   if (const std::int64_t rest = choices.train_samples % choices.batch; rest != 0)
     add(kTrainShortProgram, step_graph(choices, registry, rest), cut_evenly(rest, part));
   // Evaluation has no sums over the batch that a cut would change: a part at a time keeps it small.
-  add(kEvaluateProgram, build_wide_resnet(choices.model, registry, part, Mode::evaluate), {part});
+  add(kEvaluateProgram, evaluation_graph(choices, registry, part), {part});
   if (const std::int64_t rest = choices.test_samples % part; rest != 0)
-    add(kEvaluateShortProgram, build_wide_resnet(choices.model, registry, rest, Mode::evaluate), {rest});
+    add(kEvaluateShortProgram, evaluation_graph(choices, registry, rest), {rest});
   add(kSaveProgram, persistent_only(request.programs.front().graph), {});
   return request;
 }
@@ -133,7 +152,11 @@ TrainingChoices choices_of(const Plan& plan) {
   choices.model.width = numeric_option<int>(plan, "width", 1, 1000);
   choices.model.classes = numeric_option<int>(plan, "classes", 2, 1 << 20);
   choices.model.dropout = numeric_option<double>(plan, "dropout", 0, 1);
-  choices.model.fuse = option(plan, "fuse") == "auto";
+  const std::string& fuse = option(plan, "fuse");
+  if (fuse != "off" && fuse != "auto" && fuse != "conv")
+    throw BadInput("plan: option 'fuse' is '" + fuse + "', not off, auto or conv");
+  choices.model.fuse = fuse != "off";
+  choices.fuse_convolutions = fuse == "conv";
   choices.batch = plan.batch;
   choices.microbatches = plan.program(kTrainProgram).microbatches;
   choices.train_samples = numeric_option<std::int64_t>(plan, "train_samples", 1, std::int64_t{1} << 40);

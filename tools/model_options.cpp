@@ -37,7 +37,8 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
   app.add_option("--depth", options.depth, "layers of `wrn`: 6n + 4")->capture_default_str();
   app.add_option("--width", options.width, "width factor of `wrn`")->capture_default_str();
   app.add_option("--batch", options.batch, "samples of one step")->capture_default_str()->check(CLI::Range(1, 1 << 20));
-  app.add_option("--microbatch", options.microbatch, "auto, N, or a cut a,b,c that sums to the batch")->capture_default_str();
+  app.add_option("--microbatch", options.microbatch, "auto, N, or a cut a,b,c that sums to the batch")
+      ->capture_default_str();
   app.add_option("--min-microbatch", options.least_microbatch, "samples that batch statistics have at least, for auto")
       ->capture_default_str()
       ->check(CLI::Range(1, 1 << 20));
@@ -56,9 +57,10 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
       ->capture_default_str()
       ->check(CLI::Range(0.0, 0.99));
   app.add_option("--weight-decay", options.weight_decay)->capture_default_str()->check(CLI::Range(0.0, 1e6));
-  app.add_option("--fuse", options.fuse, "auto: BN and ReLU as one op; off: separate")
+  app.add_option("--fuse", options.fuse,
+                 "off, auto: BN and ReLU as one op, conv: the convolution behind them too; a budget tries both")
       ->capture_default_str()
-      ->check(CLI::IsMember({"auto", "off"}));
+      ->check(CLI::IsMember({"auto", "conv", "off"}));
   app.add_option("--device", options.device)->capture_default_str()->check(CLI::IsMember({"cpu"}));
   app.add_option("--threads", options.threads, "0: as many as the machine has")->check(CLI::Range(0, 256));
   app.add_option("--planner-seed", options.planner_seed)->capture_default_str();
@@ -70,8 +72,9 @@ TrainingChoices training_choices(const ModelOptions& options) {
     choices.model = parse_wide_resnet("wrn-" + std::to_string(options.depth) + "-" + std::to_string(options.width));
   else
     choices.model = parse_wide_resnet(options.model);
-  choices.model.fuse = options.fuse == "auto";
   choices.model.dropout = options.dropout;
+  choices.model.fuse = options.fuse != "off";
+  choices.fuse_convolutions = options.fuse == "conv";
   choices.batch = options.batch;
   if (options.microbatch != "auto") choices.microbatches = parse_cut(options.microbatch, options.batch);
   choices.sgd.nesterov = options.optimizer == "nesterov";
@@ -84,8 +87,14 @@ TrainingChoices training_choices(const ModelOptions& options) {
 }
 
 Frontier training_frontier(const ModelOptions& options, const TrainingChoices& choices) {
-  return Frontier(training_variants(choices, registry(), options.least_microbatch), registry(),
-                  {.recompute = options.remat == "auto"});
+  std::vector<PlanRequest> variants = training_variants(choices, registry(), options.least_microbatch);
+  if (options.fuse == "auto") {
+    TrainingChoices fused = choices;
+    fused.fuse_convolutions = true;
+    for (PlanRequest& variant : training_variants(fused, registry(), options.least_microbatch))
+      variants.push_back(std::move(variant));
+  }
+  return Frontier(std::move(variants), registry(), {.recompute = options.remat == "auto"});
 }
 
 PlanOrNo plan_training(const ModelOptions& options, const TrainingChoices& choices) {

@@ -1,10 +1,11 @@
 // Where a training step's time goes: milliseconds, GFLOP/s and GB/s by op kind, against a roofline of this device.
-//   step_time [DEPTH WIDTH BATCH THREADS STEPS]      (default 28 2 100 2 6; the first step is not counted)
+//   step_time [DEPTH WIDTH BATCH THREADS STEPS FUSE]    (default 28 2 100 2 6 auto; the first step is not counted)
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <map>
+#include <string>
 
 #include "thimble/ops.h"
 #include "thimble/runtime.h"
@@ -86,6 +87,9 @@ int main(int argc, char** argv) {
   choices.model.width = number(2, 2);
   choices.batch = number(3, 100);
   choices.device.threads = number(4, 2);
+  const std::string fuse = argc > 6 ? argv[6] : "auto";
+  choices.model.fuse = fuse != "off";
+  choices.fuse_convolutions = fuse == "conv";
   try {
     run(choices, number(5, 6));
   } catch (const std::exception& error) {

@@ -112,8 +112,9 @@ TEST(RematInstances, SlowPublicGraphsMeetTheRecordedOptima) {
       const std::string what = name + " at " + row.at("budget").dump();
       if (row.at("optimum").is_number())
         tally.row(problem, Bytes{row.at("budget")}, row.at("optimum").get<std::int64_t>(), false, what);
-      if (row.at("optimum") == "infeasible")
+      if (row.at("optimum") == "infeasible") {
         EXPECT_EQ(solve_remat(problem, Bytes{row.at("budget")}).status, RematStatus::infeasible) << what;
+      }
     }
   }
   std::printf("%d of %d recorded optima met, worst gap %.3f %%\n", tally.optimal, tally.rows, 100 * tally.worst);

@@ -33,6 +33,8 @@ struct SgdOptions {
 
 struct TrainingChoices {
   WideResNet model;
+  /// Convolutions normalise what they read, a few samples at a time: the graph rewrite "norm_conv". Needs `model.fuse`.
+  bool fuse_convolutions = false;
   std::int64_t batch = 128;
   std::vector<std::int64_t> microbatches{};   ///< empty: the batch in one piece
   std::int64_t train_samples = 50000;         ///< decides whether an epoch ends with a short batch
@@ -46,7 +48,7 @@ struct TrainingChoices {
 /// The cut of `batch` samples into parts of at most `part`: equal parts, then the rest.
 std::vector<std::int64_t> cut_evenly(std::int64_t batch, std::int64_t part);
 
-/// Throws InvalidArgument where the batch is not positive or the microbatches do not sum to it.
+/// Throws InvalidArgument where the batch is not positive, the microbatches do not sum to it or the fusions contradict.
 PlanRequest request_training(const TrainingChoices& choices, const OpRegistry& registry);
 
 /// What a planner may choose from: `choices` with every even cut of the batch into parts of at least `least_part`
