@@ -47,8 +47,7 @@ std::size_t GroupSearch::attempt(const std::vector<std::size_t>& order, bool tig
     const PlacementItem& b = items_[i];
     if (fixed_[b.index]) continue;
     --effort_left_;
-    offsets_[i] = tightest ? taken_.tightest_hole(b.begin, b.end, b.size)
-                           : taken_.lowest_hole(b.begin, b.end, b.size);
+    offsets_[i] = tightest ? taken_.tightest_hole(b.begin, b.end, b.size) : taken_.lowest_hole(b.begin, b.end, b.size);
     peak = std::max(peak, offsets_[i] + b.size);
     if (peak >= peak_) return at;
     taken_.insert(b.begin, b.end, offsets_[i], b.size);
@@ -60,8 +59,7 @@ std::size_t GroupSearch::attempt(const std::vector<std::size_t>& order, bool tig
 
 /// The buffer that found no room below the best peak is taken earlier, half way to the front, and the pass repeated.
 /// (Squeaky wheel optimization: Joslin and Clements, JAIR 10, 1999.)
-void GroupSearch::repair(std::vector<std::size_t> order, bool tightest, std::int64_t target,
-                         const std::string& name) {
+void GroupSearch::repair(std::vector<std::size_t> order, bool tightest, std::int64_t target, const std::string& name) {
   while (effort_left_ > 0 && peak_ > target) {
     const std::size_t failed = attempt(order, tightest);
     if (failed == order.size()) {

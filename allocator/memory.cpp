@@ -38,8 +38,8 @@ MemoryBlock::~MemoryBlock() {
 MemoryBlock HostMemory::allocate(Bytes size) {
   refuse_negative(name(), size);
   if (size.value == 0) return MemoryBlock(*this, nullptr, size);
-  void* pages = mmap(nullptr, static_cast<std::size_t>(size.value), PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* pages =
+      mmap(nullptr, static_cast<std::size_t>(size.value), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (pages == MAP_FAILED)
     throw EnvironmentError("host memory: " + to_string(size) + " cannot be had: " + std::strerror(errno));
   return MemoryBlock(*this, static_cast<std::byte*>(pages), size);

@@ -36,8 +36,8 @@ void Occupancy::insert(std::int32_t begin, std::int32_t end, std::int64_t offset
   if (begin < end && size > 0) insert_at(1, 0, leaves_, begin, end, Range{offset, offset + size});
 }
 
-void Occupancy::insert_at(std::size_t node, std::int32_t low, std::int32_t high, std::int32_t begin,
-                          std::int32_t end, Range range) {
+void Occupancy::insert_at(std::size_t node, std::int32_t low, std::int32_t high, std::int32_t begin, std::int32_t end,
+                          Range range) {
   add(nodes_[node].any, range);
   if (begin <= low && high <= end) {
     add(nodes_[node].full, range);
@@ -48,8 +48,7 @@ void Occupancy::insert_at(std::size_t node, std::int32_t low, std::int32_t high,
   if (middle < end) insert_at(2 * node + 1, middle, high, begin, end, range);
 }
 
-void Occupancy::collect(std::size_t node, std::int32_t low, std::int32_t high, std::int32_t begin,
-                        std::int32_t end) {
+void Occupancy::collect(std::size_t node, std::int32_t low, std::int32_t high, std::int32_t begin, std::int32_t end) {
   const bool covered = begin <= low && high <= end;
   const RangeSet& set = covered ? nodes_[node].any : nodes_[node].full;
   if (!set.empty()) cursors_.push_back({set.data(), set.data() + set.size()});

@@ -45,8 +45,8 @@ class Occupancy {
   void collect(std::size_t node, std::int32_t low, std::int32_t high, std::int32_t begin, std::int32_t end);
 
   std::int32_t leaves_ = 1;
-  std::vector<Node> nodes_;       // 1 is the root; the children of i are 2i and 2i+1
-  std::vector<Cursor> cursors_;   // the sets of one query
+  std::vector<Node> nodes_;      // 1 is the root; the children of i are 2i and 2i+1
+  std::vector<Cursor> cursors_;  // the sets of one query
 };
 
 }  // namespace thimble

@@ -11,8 +11,8 @@ namespace thimble {
 struct PlacementItem {
   std::int32_t begin = 0;  ///< slots [begin, end), never empty
   std::int32_t end = 0;
-  std::int64_t size = 0;   ///< > 0
-  std::size_t index = 0;   ///< in the problem
+  std::int64_t size = 0;  ///< > 0
+  std::size_t index = 0;  ///< in the problem
 };
 
 struct PlacementOrder {

@@ -52,9 +52,9 @@ void validate_fixed_apart(const PlacementProblem& problem) {
     }
     if (other)
       throw InvalidArgument(label(*b) + "is fixed at offset " + std::to_string(b->fixed->value) + ", where '" +
-                            other->name + "' is fixed with " + std::to_string(other->size.value) +
-                            " bytes at offset " + std::to_string(other->fixed->value) +
-                            "; both are live at step " + std::to_string(index(b->lifetime.begin)));
+                            other->name + "' is fixed with " + std::to_string(other->size.value) + " bytes at offset " +
+                            std::to_string(other->fixed->value) + "; both are live at step " +
+                            std::to_string(index(b->lifetime.begin)));
     live.emplace(*b->fixed, b);
     ends.emplace(b->lifetime.end, *b->fixed);
   }
@@ -66,8 +66,7 @@ void validate(const PlacementProblem& problem) {
     throw InvalidArgument("placement: alignment " + std::to_string(alignment) + " is outside 1..2^40 bytes");
   std::int64_t sum = 0;
   for (const Buffer& b : problem.buffers) {
-    if (b.size.value < 0)
-      throw InvalidArgument(label(b) + "has the negative size " + std::to_string(b.size.value));
+    if (b.size.value < 0) throw InvalidArgument(label(b) + "has the negative size " + std::to_string(b.size.value));
     if (b.lifetime.end < b.lifetime.begin)
       throw InvalidArgument(label(b) + "ends at step " + std::to_string(index(b.lifetime.end)) +
                             " before it begins at step " + std::to_string(index(b.lifetime.begin)));
@@ -153,8 +152,7 @@ GroupedProblem group_problem(const PlacementProblem& problem) {
 }
 
 void settle_group(GroupedProblem& grouped, const PlacementGroup& group, const std::vector<std::int64_t>& offsets) {
-  for (std::size_t i = 0; i < group.items.size(); ++i)
-    grouped.offsets[group.items[i].index] = group.base + offsets[i];
+  for (std::size_t i = 0; i < group.items.size(); ++i) grouped.offsets[group.items[i].index] = group.base + offsets[i];
 }
 
 Placement finish_placement(const PlacementProblem& problem, const GroupedProblem& grouped, std::string made_by) {

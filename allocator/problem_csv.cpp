@@ -110,8 +110,7 @@ Buffer Reader::read_buffer() {
   if (id.empty()) refuse("column 'id' is empty");
   if (!ids_.insert(id).second) refuse("column 'id': " + quoted(id) + " comes twice");
   const std::int64_t lower = number(kLower, 0, kLastStep);
-  const std::int64_t upper =
-      position_[kUpper] ? number(kUpper, 0, kLastStep) : number(kEnd, 0, kLastStep - 1) + 1;
+  const std::int64_t upper = position_[kUpper] ? number(kUpper, 0, kLastStep) : number(kEnd, 0, kLastStep - 1) + 1;
   const Bytes size{number(kSize, 0, kLimit - 1)};
   if (upper < lower)
     refuse("buffer " + quoted(id) + " ends at step " + std::to_string(upper) + " before it begins at step " +

@@ -25,7 +25,8 @@ constexpr NormalizedValues kNormalized = [] {
   return table;
 }();
 
-constexpr PhiloxBlock random_block(std::uint64_t seed, std::uint64_t purpose, std::uint64_t epoch, std::uint64_t value) {
+constexpr PhiloxBlock random_block(std::uint64_t seed, std::uint64_t purpose, std::uint64_t epoch,
+                                   std::uint64_t value) {
   return philox({static_cast<std::uint32_t>(value), static_cast<std::uint32_t>(value >> 32),
                  static_cast<std::uint32_t>(epoch), static_cast<std::uint32_t>(epoch >> 32)},
                 seed ^ purpose);
@@ -76,8 +77,8 @@ std::int64_t shuffled_index(std::uint64_t seed, std::int64_t epoch, std::int64_t
 }
 
 Crop random_crop(std::uint64_t seed, std::int64_t epoch, std::int64_t index) {
-  const PhiloxBlock random = random_block(seed, stable_hash("crop"), static_cast<std::uint64_t>(epoch),
-                                          static_cast<std::uint64_t>(index));
+  const PhiloxBlock random =
+      random_block(seed, stable_hash("crop"), static_cast<std::uint64_t>(epoch), static_cast<std::uint64_t>(index));
   constexpr std::uint64_t kPlaces = 2 * kCropPadding + 1;
   return {.row = static_cast<int>(random[0] * kPlaces >> 32),
           .column = static_cast<int>(random[1] * kPlaces >> 32),
@@ -90,7 +91,8 @@ void write_picture(std::span<const std::uint8_t> picture, const Crop& crop, std:
                           std::to_string(out.size()) + " values; both have 3072");
   std::array<std::int64_t, kPictureSide> column_of{};
   for (std::int64_t x = 0; x < kPictureSide; ++x)
-    column_of[static_cast<std::size_t>(x)] = reflect((crop.flip ? kPictureSide - 1 - x : x) + crop.column - kCropPadding);
+    column_of[static_cast<std::size_t>(x)] =
+        reflect((crop.flip ? kPictureSide - 1 - x : x) + crop.column - kCropPadding);
   float* to = out.data();
   for (std::int64_t y = 0; y < kPictureSide; ++y) {
     const std::uint8_t* row = picture.data() + reflect(y + crop.row - kCropPadding) * kPictureSide;

@@ -73,7 +73,8 @@ class RecordReader {
   const std::string& text(const char* key) const {
     const auto found = metadata_.find(key);
     if (found == metadata_.end())
-      throw BadInput(path_ + ": __metadata__ has no '" + key + "', so it is no checkpoint to go on from; start from its weights with --init");
+      throw BadInput(path_ + ": __metadata__ has no '" + key +
+                     "', so it is no checkpoint to go on from; start from its weights with --init");
     return found->second;
   }
 
@@ -142,7 +143,8 @@ CheckpointRecord load_checkpoint(const std::string& path, const std::vector<Chec
   std::vector<std::string> missing = std::move(matched.missing_model);
   missing.insert(missing.end(), matched.missing_optimizer.begin(), matched.missing_optimizer.end());
   if (!missing.empty()) throw BadInput(path + ": lacks tensors that the run needs: " + listed(missing));
-  if (!matched.unused.empty()) throw BadInput(path + ": has tensors that the run does not know: " + listed(matched.unused));
+  if (!matched.unused.empty())
+    throw BadInput(path + ": has tensors that the run does not know: " + listed(matched.unused));
   if (accept) accept(record);
   read_all(file, matched.entries, tensors);
   return record;

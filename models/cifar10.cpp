@@ -23,7 +23,8 @@ void append_file(Dataset& dataset, const fs::path& path, std::int64_t records) {
   if (error) file_missing(path);
   if (size != records * Dataset::kRecord)  // before anything is allocated
     throw BadInput(path.string() + ": has " + std::to_string(size) + " bytes, " + std::to_string(records) +
-                   " records of " + std::to_string(Dataset::kRecord) + " are " + std::to_string(records * Dataset::kRecord));
+                   " records of " + std::to_string(Dataset::kRecord) + " are " +
+                   std::to_string(records * Dataset::kRecord));
   std::ifstream in(path, std::ios::binary);
   std::string bytes(static_cast<std::size_t>(size), '\0');
   if (!in.read(bytes.data(), size)) file_missing(path);
@@ -52,7 +53,9 @@ void append_records(Dataset& dataset, std::string_view bytes, std::string_view f
   if (size % Dataset::kRecord != 0)
     throw BadInput(std::string(file) + ": has " + std::to_string(size) + " bytes, no whole number of records of " +
                    std::to_string(Dataset::kRecord));
-  const auto at = [&](std::int64_t record) { return reinterpret_cast<const std::uint8_t*>(bytes.data()) + record * Dataset::kRecord; };
+  const auto at = [&](std::int64_t record) {
+    return reinterpret_cast<const std::uint8_t*>(bytes.data()) + record * Dataset::kRecord;
+  };
   for (std::int64_t r = 0; r < records; ++r)
     if (*at(r) >= kPictureClasses)
       throw BadInput(std::string(file) + ": record " + std::to_string(r) + " has label " + std::to_string(*at(r)) +

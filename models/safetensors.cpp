@@ -94,7 +94,8 @@ void check_tensor(const SafetensorsTensor& tensor) {
     refuse("has " + std::to_string(tensor.bytes.size()) + " bytes, its shape and type need " + std::to_string(bytes));
 }
 
-std::string header_text(const std::vector<SafetensorsTensor>& tensors, const std::map<std::string, std::string>& metadata) {
+std::string header_text(const std::vector<SafetensorsTensor>& tensors,
+                        const std::map<std::string, std::string>& metadata) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   std::set<std::string> names;
@@ -154,8 +155,8 @@ SafetensorsReader::~SafetensorsReader() { ::close(file_); }
 void SafetensorsReader::read(const SafetensorsEntry& entry, std::span<std::byte> to) const {
   const std::int64_t bytes = entry.end - entry.begin;
   if (static_cast<std::int64_t>(to.size()) != bytes)
-    throw InvalidArgument(path_ + ": tensor '" + entry.name + "' has " + std::to_string(bytes) + " bytes, there is room for " +
-                          std::to_string(to.size()));
+    throw InvalidArgument(path_ + ": tensor '" + entry.name + "' has " + std::to_string(bytes) +
+                          " bytes, there is room for " + std::to_string(to.size()));
   const std::size_t got = read_at(file_, to.data(), to.size(), header_.data_begin + entry.begin, path_);
   if (got != to.size())
     throw BadInput(path_ + ": ends inside tensor '" + entry.name + "'; it has become shorter while being read");
@@ -174,10 +175,14 @@ void write_safetensors(const std::string& path, const std::vector<SafetensorsTen
 
 std::string safetensors_dtype(DType dtype) {
   switch (dtype) {
-    case DType::f32: return "F32";
-    case DType::i32: return "I32";
-    case DType::u8: return "U8";
-    case DType::bit: break;
+    case DType::f32:
+      return "F32";
+    case DType::i32:
+      return "I32";
+    case DType::u8:
+      return "U8";
+    case DType::bit:
+      break;
   }
   throw InvalidArgument("safetensors: the format has no type '" + std::string(to_string(dtype)) + "'");
 }

@@ -51,7 +51,8 @@ class HeaderEvents : public nlohmann::json_sax<nlohmann::json> {
     } else {
       field_ = text;
       if (!fields_.insert(text).second) refuse(place() + " comes twice");
-      if (!in_metadata_ && text != "dtype" && text != "shape" && text != "data_offsets") refuse(place() + " is unknown");
+      if (!in_metadata_ && text != "dtype" && text != "shape" && text != "data_offsets")
+        refuse(place() + " is unknown");
     }
     return true;
   }
@@ -104,7 +105,9 @@ class HeaderEvents : public nlohmann::json_sax<nlohmann::json> {
     if (depth_ < 2) return tensor_.empty() ? "the header" : "key '" + tensor_ + "'";
     return (in_metadata_ ? std::string(kMetadata) : "tensor '" + tensor_ + "'") + ": '" + field_ + "'";
   }
-  [[noreturn]] void unexpected(const std::string& what) const { refuse(place() + " holds " + what + " where the format has none"); }
+  [[noreturn]] void unexpected(const std::string& what) const {
+    refuse(place() + " holds " + what + " where the format has none");
+  }
 
   SafetensorsHeader& header_;
   std::string_view file_;
@@ -143,8 +146,9 @@ void check_cover(std::vector<SafetensorsEntry>& tensors, std::int64_t data_bytes
   std::int64_t reached = 0;
   for (const SafetensorsEntry& entry : tensors) {
     if (entry.begin != reached)
-      events.refuse("tensor '" + entry.name + "' begins at " + std::to_string(entry.begin) + ", the one before it ends at " +
-                    std::to_string(reached) + (entry.begin < reached ? ": they overlap" : ": there is a hole"));
+      events.refuse("tensor '" + entry.name + "' begins at " + std::to_string(entry.begin) +
+                    ", the one before it ends at " + std::to_string(reached) +
+                    (entry.begin < reached ? ": they overlap" : ": there is a hole"));
     reached = entry.end;
   }
   if (reached != data_bytes)
@@ -154,7 +158,8 @@ void check_cover(std::vector<SafetensorsEntry>& tensors, std::int64_t data_bytes
 }  // namespace
 
 const SafetensorsEntry* SafetensorsHeader::find(std::string_view name) const {
-  const auto found = std::find_if(tensors.begin(), tensors.end(), [&](const auto& entry) { return entry.name == name; });
+  const auto found =
+      std::find_if(tensors.begin(), tensors.end(), [&](const auto& entry) { return entry.name == name; });
   return found == tensors.end() ? nullptr : &*found;
 }
 

@@ -56,7 +56,8 @@ void append_picture(Dataset& dataset, const std::vector<float>& pattern, std::ui
 Dataset synthetic_data(std::int64_t size, std::uint64_t stream) {
   constexpr std::int64_t kMost = 1'000'000;
   if (size < 0 || size > kMost)
-    throw InvalidArgument("synthetic: a size of " + std::to_string(size) + " pictures; it is from 0 to " + std::to_string(kMost));
+    throw InvalidArgument("synthetic: a size of " + std::to_string(size) + " pictures; it is from 0 to " +
+                          std::to_string(kMost));
   std::array<std::vector<float>, kPictureClasses> patterns;
   for (std::size_t label = 0; label < patterns.size(); ++label) patterns[label] = class_pattern(label);
   Dataset dataset{.name = "synthetic", .synthetic = true};

@@ -110,9 +110,8 @@ CheckpointRecord Trainer::record_of_run() const {
 }
 
 void Trainer::save(const std::string& path) {
-  runtime_.run(kSaveProgram, scalars_, nullptr, [&](ProgramView&) {
-    save_checkpoint(path, persistent_views(runtime_), record_of_run());
-  });
+  runtime_.run(kSaveProgram, scalars_, nullptr,
+               [&](ProgramView&) { save_checkpoint(path, persistent_views(runtime_), record_of_run()); });
 }
 
 void Trainer::load(const std::string& path) {

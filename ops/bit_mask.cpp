@@ -36,8 +36,7 @@ void write_mask(const float* values, std::int64_t elements, std::uint32_t* words
   write_whole_words(values, whole, words);
   if (elements % 32 == 0) return;
   words[whole] = 0;
-  for (std::int64_t e = 32 * whole; e < elements; ++e)
-    words[whole] |= values[e] > 0 ? 1u << (e % 32) : 0u;
+  for (std::int64_t e = 32 * whole; e < elements; ++e) words[whole] |= values[e] > 0 ? 1u << (e % 32) : 0u;
 }
 
 void keep_masked(const float* from, const std::uint32_t* words, std::int64_t first_bit, std::int64_t count, float* to) {

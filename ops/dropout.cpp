@@ -53,10 +53,10 @@ void run(const OpShape& shape, const KernelArguments& a) {
     alignas(64) std::uint32_t random[4 * kLanes];
     for (std::int64_t n = chunks.begin(k); n < chunks.end(k); ++n)
       for (std::int64_t e = 0; e < elements; e += 4 * kLanes) {
-        philox_lanes(static_cast<std::uint32_t>(e / 4),
-                     {0, static_cast<std::uint32_t>(a.samples.begin + n), stream,
-                      static_cast<std::uint32_t>(a.scalars->step)},
-                     a.scalars->seed, random);
+        philox_lanes(
+            static_cast<std::uint32_t>(e / 4),
+            {0, static_cast<std::uint32_t>(a.samples.begin + n), stream, static_cast<std::uint32_t>(a.scalars->step)},
+            a.scalars->seed, random);
         keep_some(floats(a.inputs[0]) + n * elements + e, random, rate, scale, floats(a.outputs[0]) + n * elements + e,
                   std::min(4 * kLanes, elements - e));
       }

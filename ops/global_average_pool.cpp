@@ -50,7 +50,8 @@ void register_global_average_pool(OpRegistry& registry) {
   pool.gradient = [](GradientContext& g) {
     const std::vector<std::int64_t> x = g.type(g.input(0)).shape;
     g.set_input_gradient(0, g.emit("global_average_pool_backward", "d_input", {g.output_gradient(0)},
-                                   {{"height", x[1]}, {"width", x[2]}}).front());
+                                   {{"height", x[1]}, {"width", x[2]}})
+                                .front());
   };
   pool.make_kernel = [](const OpShape& s) { return function_kernel(s, forward); };
   registry.add(pool);

@@ -38,7 +38,8 @@ void backward(const OpShape& shape, const KernelArguments& a) {
       const float* dy = floats(a.inputs[0]) + n * elements;
       float* dx = floats(a.outputs[0]) + n * elements;
       if (use_mask)
-        keep_masked(dy, reinterpret_cast<const std::uint32_t*>(a.inputs[1]) + n * mask_words(elements), 0, elements, dx);
+        keep_masked(dy, reinterpret_cast<const std::uint32_t*>(a.inputs[1]) + n * mask_words(elements), 0, elements,
+                    dx);
       else
         keep_positive(dy, floats(a.inputs[1]) + n * elements, elements, dx);
     }
@@ -53,7 +54,8 @@ void gradient(GradientContext& g) {
   const bool use_mask = !g.is_kept(g.output(0));
   if (use_mask) g.change_forward("mask", std::int64_t{1});
   g.set_input_gradient(0, g.emit("relu_backward", "d_input", {g.output_gradient(0), g.output(use_mask ? 1 : 0)},
-                                 {{"use_mask", std::int64_t{use_mask}}}).front());
+                                 {{"use_mask", std::int64_t{use_mask}}})
+                              .front());
 }
 
 }  // namespace

@@ -14,7 +14,8 @@ void forward(const OpShape& shape, const KernelArguments& a) {
   for (std::int64_t n = 0; n < samples; ++n) {
     if (labels[n] < 0 || labels[n] >= classes)
       throw InvalidArgument("softmax_cross_entropy: label " + std::to_string(labels[n]) + " of sample " +
-                            std::to_string(a.samples.begin + n) + "; there are " + std::to_string(classes) + " classes");
+                            std::to_string(a.samples.begin + n) + "; there are " + std::to_string(classes) +
+                            " classes");
     const float* logits = floats(a.inputs[0]) + n * classes;
     float* probabilities = floats(a.outputs[2]) + n * classes;
     const std::int64_t best = std::max_element(logits, logits + classes) - logits;

@@ -6,9 +6,9 @@
 namespace thimble {
 
 struct AllocationCounts {
-  std::int64_t own = 0;              ///< made while no library call was under way
-  std::int64_t library = 0;          ///< made inside one, or by a thread of a library
-  std::int64_t largest_library = 0;  ///< bytes of the largest single one
+  std::int64_t own = 0;                 ///< made while no library call was under way
+  std::int64_t library = 0;             ///< made inside one, or by a thread of a library
+  std::int64_t largest_library = 0;     ///< bytes of the largest single one
   std::int64_t library_live_bytes = 0;  ///< allocated by libraries and not yet given back
 };
 

@@ -46,7 +46,8 @@ Command add_eval_command(CLI::App& app) {
   command->footer("example: thimble eval run/plan.json run/checkpoint.safetensors --data DIR");
   command->add_option("plan", options->plan, "a plan file")->required();
   command->add_option("checkpoint", options->checkpoint, "a safetensors file with the weights")->required();
-  command->add_option("--data", options->data, "a folder with CIFAR-10's binary files, or `synthetic`")->capture_default_str();
+  command->add_option("--data", options->data, "a folder with CIFAR-10's binary files, or `synthetic`")
+      ->capture_default_str();
   command->add_flag("--json", options->json, "one JSON document instead of a line");
   return [options] { return run_eval(*options); };
 }

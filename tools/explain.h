@@ -7,8 +7,8 @@
 
 namespace thimble {
 
-/// One line per decision of the training step, largest saving first. A value that is made again buys its bytes if it would
-/// lie in the arena at the peak step, were it kept; time is the prediction for what runs again.
+/// One line per decision of the training step, largest saving first. A value that is made again buys its bytes if it
+/// would lie in the arena at the peak step, were it kept; time is the prediction for what runs again.
 std::string explain(const Plan& plan, const OpRegistry& registry);
 
 }  // namespace thimble

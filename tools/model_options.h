@@ -11,7 +11,7 @@
 namespace thimble {
 
 struct ModelOptions {
-  std::string model;        ///< a name such as wrn-28-2, or `wrn` with --depth and --width; or a plan file
+  std::string model;  ///< a name such as wrn-28-2, or `wrn` with --depth and --width; or a plan file
   int depth = 28;
   int width = 2;
   std::int64_t batch = 128;
@@ -23,7 +23,7 @@ struct ModelOptions {
   std::string remat = "auto";
   std::string accumulate = "gradient";
   std::string device = "cpu";
-  int threads = 0;          ///< 0: as many as the machine has
+  int threads = 0;  ///< 0: as many as the machine has
   std::uint64_t planner_seed = 0;
   double weight_decay = 5e-4;
   double dropout = 0;

@@ -36,7 +36,8 @@ Command add_plan_command(CLI::App& app) {
   plan->add_option("model", options->model.model, "wrn-28-2, or wrn with --depth and --width")->required();
   add_model_options(*plan, options->model);
   plan->add_option("-o,--output", options->output, "write the plan itself");
-  plan->add_flag("--explain", options->explain, "in words: what was cut or made again, for how many bytes and how much time");
+  plan->add_flag("--explain", options->explain,
+                 "in words: what was cut or made again, for how many bytes and how much time");
   plan->add_flag("--json", options->json, "one JSON document instead of a table");
   return [options] { return run_plan(*options); };
 }

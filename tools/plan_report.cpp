@@ -25,7 +25,8 @@ std::string right(const std::string& text, std::size_t width) {
 nlohmann::ordered_json forced_by(const Program& program) {
   std::vector<const Storage*> live;
   for (const Storage& storage : program.schedule.storages)
-    if (storage.lifetime.begin <= program.peak_step && program.peak_step < storage.lifetime.end) live.push_back(&storage);
+    if (storage.lifetime.begin <= program.peak_step && program.peak_step < storage.lifetime.end)
+      live.push_back(&storage);
   std::stable_sort(live.begin(), live.end(), [](const Storage* a, const Storage* b) { return a->size > b->size; });
   live.resize(std::min(live.size(), kForcedByCount));
   auto list = nlohmann::ordered_json::array();
@@ -101,7 +102,8 @@ std::string plan_table(const nlohmann::ordered_json& report) {
                       std::to_string(report.at("microbatches").size()) + " microbatch(es), " +
                       report.at("device").get<std::string>() + ", " + std::to_string(bytes("threads")) + " thread(s)\n";
   const auto line = [&](const std::string& name, std::int64_t value) {
-    table += "  " + name + std::string(name.size() < 16 ? 16 - name.size() : 1, ' ') + right(with_thousands(value), 15) + " bytes\n";
+    table += "  " + name + std::string(name.size() < 16 ? 16 - name.size() : 1, ' ') +
+             right(with_thousands(value), 15) + " bytes\n";
   };
   for (const auto& [role, value] : report.at("bytes_by_role").items()) line(role, value.get<std::int64_t>());
   line("live at peak", bytes("live_peak_bytes"));
@@ -117,7 +119,9 @@ std::string plan_table(const nlohmann::ordered_json& report) {
   table += "  arithmetic " + report.at("arithmetic_hash").get<std::string>() + "\n";
   if (report.at("budget_bytes").is_null()) return table;
   table += std::string("  budget ") + with_thousands(bytes("budget_bytes")) + " bytes: " +
-           (report.at("fits").get<bool>() ? "fits\n" : "does not fit; the smallest arena this planner reaches is the one above, nothing fits below the lower bound\n");
+           (report.at("fits").get<bool>() ? "fits\n"
+                                          : "does not fit; the smallest arena this planner reaches is the one above, "
+                                            "nothing fits below the lower bound\n");
   if (report.contains("forced_by"))
     for (const auto& tensor : report.at("forced_by"))
       table += "    forced by " + tensor.at("tensor").get<std::string>() + ", " +

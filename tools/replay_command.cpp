@@ -33,7 +33,8 @@ int run_replay(const ReplayOptions& options) {
                         {"requests", program.requests},
                         {"planned_bytes", plan.program(program.name).planned.value},
                         {"high_water_bytes", program.high_water.value}});
-  const nlohmann::ordered_json document{{"arena_bytes", plan.arena.value}, {"programs", programs}, {"problems", problems}};
+  const nlohmann::ordered_json document{
+      {"arena_bytes", plan.arena.value}, {"programs", programs}, {"problems", problems}};
   if (options.json) {
     std::cout << document.dump(2) << '\n';
   } else {

@@ -54,9 +54,11 @@ class Progress {
     if (!is_terminal_) return;
     constexpr int kWidth = 30;
     const auto filled = static_cast<int>(kWidth * result.step / total);
-    std::fprintf(stderr, "\r[%s%s] %lld/%lld  epoch %.2f  loss %.4f  %.1f images/s ", std::string(static_cast<std::size_t>(filled), '#').c_str(),
-                 std::string(static_cast<std::size_t>(kWidth - filled), '.').c_str(), static_cast<long long>(result.step),
-                 static_cast<long long>(total), result.epoch, result.loss, images_per_second);
+    std::fprintf(stderr, "\r[%s%s] %lld/%lld  epoch %.2f  loss %.4f  %.1f images/s ",
+                 std::string(static_cast<std::size_t>(filled), '#').c_str(),
+                 std::string(static_cast<std::size_t>(kWidth - filled), '.').c_str(),
+                 static_cast<long long>(result.step), static_cast<long long>(total), result.epoch, result.loss,
+                 images_per_second);
   }
   void end() const {
     if (is_terminal_) std::fputc('\n', stderr);
@@ -69,7 +71,7 @@ class Progress {
 struct Measured {
   std::int64_t images = 0;
   double step_seconds = 0;
-  std::int64_t counted_steps = 0;     // from the second on
+  std::int64_t counted_steps = 0;  // from the second on
   AllocationCounts allocations{};
   std::int64_t resident_at_3 = 0;
   std::int64_t resident_now = 0;
@@ -84,8 +86,12 @@ PlanOrNo plan_for(const TrainOptions& options, const DataSets& data) {
 }
 
 nlohmann::ordered_json step_line(const StepResult& result, double images_per_second) {
-  return {{"step", result.step},         {"epoch", result.epoch},       {"loss", result.loss},
-          {"accuracy", result.accuracy}, {"learning_rate", result.learning_rate}, {"images_per_second", images_per_second}};
+  return {{"step", result.step},
+          {"epoch", result.epoch},
+          {"loss", result.loss},
+          {"accuracy", result.accuracy},
+          {"learning_rate", result.learning_rate},
+          {"images_per_second", images_per_second}};
 }
 
 nlohmann::ordered_json last_line(const Trainer& trainer, const Plan& plan, const Measured& measured, Bytes high_water,
@@ -94,7 +100,8 @@ nlohmann::ordered_json last_line(const Trainer& trainer, const Plan& plan, const
                                                      : static_cast<double>(measured.allocations.library) /
                                                            static_cast<double>(measured.counted_steps);
   return {{"steps", trainer.steps_done()},
-          {"images_per_second", measured.step_seconds > 0 ? static_cast<double>(measured.images) / measured.step_seconds : 0.0},
+          {"images_per_second",
+           measured.step_seconds > 0 ? static_cast<double>(measured.images) / measured.step_seconds : 0.0},
           {"arena_bytes", plan.arena.value},
           {"arena_high_water_bytes", high_water.value},
           {"allocations_during_steps", measured.allocations.own},
@@ -138,7 +145,8 @@ void train_steps(Trainer& trainer, const TrainOptions& options, const std::strin
     if (trainer.steps_done() % trainer.steps_per_epoch() == 0 && !trainer.is_done()) {
       const EvaluationResult test = trainer.evaluate();
       metrics.write({{"epoch_end", trainer.steps_done() / trainer.steps_per_epoch()},
-                     {"test_loss", test.loss}, {"test_accuracy", test.accuracy}});
+                     {"test_loss", test.loss},
+                     {"test_accuracy", test.accuracy}});
     }
     // After the metrics, so that a run killed in between lists what its checkpoint has done.
     if (!checkpoint.empty() && options.save_every > 0 && trainer.steps_done() % options.save_every == 0)
@@ -232,14 +240,20 @@ Command add_train_command(CLI::App& app) {
   auto options = std::make_shared<TrainOptions>();
   CLI::App* train = app.add_subcommand("train", "train in exactly the bytes that were planned");
   train->footer("example: thimble train wrn-28-2 --batch 100 --data synthetic --steps 20 --out run");
-  train->add_option("model", options->model.model, "a plan file, wrn-28-2, or wrn with --depth and --width")->required();
+  train->add_option("model", options->model.model, "a plan file, wrn-28-2, or wrn with --depth and --width")
+      ->required();
   add_model_options(*train, options->model);
-  train->add_option("--data", options->data, "a folder with CIFAR-10's binary files, or `synthetic`")->capture_default_str();
+  train->add_option("--data", options->data, "a folder with CIFAR-10's binary files, or `synthetic`")
+      ->capture_default_str();
   train->add_option("--epochs", options->epochs)->capture_default_str()->check(CLI::Range(1, 1000000));
   train->add_option("--steps", options->steps, "length of the run; overrides --epochs")->check(CLI::NonNegativeNumber);
   train->add_option("--seed", options->seed)->capture_default_str();
-  train->add_option("--lr", options->learning_rate, "base learning rate")->capture_default_str()->check(CLI::Range(0.0, 1e6));
-  train->add_option("--schedule", options->schedule, "step: x0.2 at 30, 60 and 80 %; cosine; one_cycle: up for a quarter, then cosine; constant")
+  train->add_option("--lr", options->learning_rate, "base learning rate")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1e6));
+  train
+      ->add_option("--schedule", options->schedule,
+                   "step: x0.2 at 30, 60 and 80 %; cosine; one_cycle: up for a quarter, then cosine; constant")
       ->capture_default_str()
       ->check(CLI::IsMember({"step", "cosine", "one_cycle", "constant"}));
   train->add_option("--save-every", options->save_every, "steps between checkpoints")->check(CLI::NonNegativeNumber);

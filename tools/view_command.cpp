@@ -43,7 +43,9 @@ std::string draw_row(const Plan& plan, const Program& program, Step step, int co
       total += bytes;
     }
     const auto most = std::max_element(held, held + kRoleCount);
-    row += total > end - begin ? '!' : 2 * total < end - begin ? (total == 0 ? ' ' : '.') : kRoleLetters[static_cast<std::size_t>(most - held)];
+    row += total > end - begin       ? '!'
+           : 2 * total < end - begin ? (total == 0 ? ' ' : '.')
+                                     : kRoleLetters[static_cast<std::size_t>(most - held)];
   }
   return row;
 }
@@ -64,17 +66,21 @@ int run_view(const ViewOptions& options) {
       steps.push_back({{"step", i},
                        {"op", program.graph.ops[program.schedule.steps[static_cast<std::size_t>(i)].op].name},
                        {"live_bytes", live_bytes(plan, program, Step{i}).value}});
-    std::cout << nlohmann::ordered_json{{"program", program.name}, {"arena_bytes", plan.arena.value}, {"steps", steps}}.dump(2) << '\n';
+    std::cout << nlohmann::ordered_json{{"program", program.name}, {"arena_bytes", plan.arena.value}, {"steps", steps}}
+                     .dump(2)
+              << '\n';
     return kDone;
   }
   std::cout << plan.model << ", program '" << program.name << "': arena " << to_string(plan.arena) << ", one column is "
             << to_string(Bytes{plan.arena.value / options.columns})
-            << "\nW weight  O optimizer  G gradient  A activation  S statistic  T workspace  I input  . less than half full  ! overlap\n";
+            << "\nW weight  O optimizer  G gradient  A activation  S statistic  T workspace  I input  . less than half "
+               "full  ! overlap\n";
   const std::int32_t stride = std::max(1, (count + options.rows - 1) / options.rows);
   for (std::int32_t i = 0; i < count; ++i) {
     if (i % stride != 0 && Step{i} != program.peak_step) continue;
     const std::string live = std::to_string(live_bytes(plan, program, Step{i}).value / 1000);
-    std::cout << std::string(live.size() < 8 ? 8 - live.size() : 0, ' ') << live << " kB |" << draw_row(plan, program, Step{i}, options.columns) << "| "
+    std::cout << std::string(live.size() < 8 ? 8 - live.size() : 0, ' ') << live << " kB |"
+              << draw_row(plan, program, Step{i}, options.columns) << "| "
               << (Step{i} == program.peak_step ? "<- peak " : "")
               << program.graph.ops[program.schedule.steps[static_cast<std::size_t>(i)].op].name << '\n';
   }

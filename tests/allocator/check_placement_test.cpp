@@ -20,8 +20,8 @@ TEST(CheckPlacement, AcceptsAGoodOne) {
 }
 
 TEST(CheckPlacement, AcceptsSharedBytesWhereLifetimesOnlyTouch) {
-  EXPECT_TRUE(check_placement({{buffer("a", 0, 4, 100), buffer("b", 4, 5, 100)}, Bytes{1}}, {Offset{0}, Offset{0}})
-                  .empty());
+  EXPECT_TRUE(
+      check_placement({{buffer("a", 0, 4, 100), buffer("b", 4, 5, 100)}, Bytes{1}}, {Offset{0}, Offset{0}}).empty());
 }
 
 TEST(CheckPlacement, FindsOneSharedByte) {

@@ -30,15 +30,14 @@ bool any_pair_shares_a_byte(const PlacementProblem& problem, const std::vector<O
 
 rc::Gen<PlacementProblem> any_problem() {
   return rc::gen::map(
-      rc::gen::pair(rc::gen::container<std::vector<std::tuple<int, int, int>>>(rc::gen::tuple(
-                        rc::gen::inRange(0, 30), rc::gen::inRange(0, 12), rc::gen::inRange(0, 300))),
+      rc::gen::pair(rc::gen::container<std::vector<std::tuple<int, int, int>>>(
+                        rc::gen::tuple(rc::gen::inRange(0, 30), rc::gen::inRange(0, 12), rc::gen::inRange(0, 300))),
                     rc::gen::element(1, 16, 64)),
       [](const auto& drawn) {
         PlacementProblem problem;
         problem.alignment = Bytes{drawn.second};
         for (const auto& [begin, length, size] : drawn.first)
-          problem.buffers.push_back(
-              buffer("b" + std::to_string(problem.buffers.size()), begin, begin + length, size));
+          problem.buffers.push_back(buffer("b" + std::to_string(problem.buffers.size()), begin, begin + length, size));
         return problem;
       });
 }

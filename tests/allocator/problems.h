@@ -28,9 +28,9 @@ inline PlacementProblem chain(std::int32_t layers) {
 
 /// Lifetimes such that no placement reaches max live for some greedy orders: interlocking blocks.
 inline PlacementProblem interlocked() {
-  return {{buffer("a", 0, 3, 4), buffer("b", 3, 9, 4), buffer("c", 0, 9, 4), buffer("d", 9, 21, 4),
-           buffer("e", 0, 21, 4)},
-          Bytes{1}};
+  return {
+      {buffer("a", 0, 3, 4), buffer("b", 3, 9, 4), buffer("c", 0, 9, 4), buffer("d", 9, 21, 4), buffer("e", 0, 21, 4)},
+      Bytes{1}};
 }
 
 /// A rectangle of 1000 steps by 1000 bytes cut into `count` buffers again and again: max live is 1000, and so is the
@@ -47,8 +47,8 @@ inline PlacementProblem cut_rectangle(std::uint32_t seed, std::size_t count) {
     const std::int32_t length = in_time ? piece.end - piece.begin : piece.size;
     if (length < 2) continue;
     const auto kept = static_cast<std::int32_t>(1 + random() % static_cast<std::uint32_t>(length - 1));
-    const Piece rest = in_time ? Piece{piece.begin + kept, piece.end, piece.size}
-                               : Piece{piece.begin, piece.end, piece.size - kept};
+    const Piece rest =
+        in_time ? Piece{piece.begin + kept, piece.end, piece.size} : Piece{piece.begin, piece.end, piece.size - kept};
     (in_time ? piece.end : piece.size) = in_time ? piece.begin + kept : kept;
     pieces.push_back(rest);
   }

@@ -12,7 +12,9 @@ namespace {
 using namespace literals;
 
 template <class A, class B>
-concept Addable = requires(A a, B b) { a + b; };
+concept Addable = requires(A a, B b) {
+  a + b;
+};
 static_assert(!Addable<Offset, Offset>, "a point plus a point is a mistake");
 static_assert(Addable<Offset, Bytes>);
 static_assert(std::is_same_v<decltype(Offset{} - Offset{}), Bytes>);

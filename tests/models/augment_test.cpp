@@ -35,7 +35,8 @@ TEST(Shuffle, DependsOnSeedAndEpoch) {
   EXPECT_NE(order(1, 0, 500), order(1, 1, 500));
 }
 
-// Uniform: a position's index has mean n/2; neighbours are far apart (n/3 on average) and few stay in place (1 expected).
+// Uniform: a position's index has mean n/2; neighbours are far apart (n/3 on average) and few stay in place (1
+// expected).
 TEST(Shuffle, Mixes) {
   constexpr std::int64_t kSize = 2000;
   const auto indices = order(5, 0, kSize);
@@ -70,8 +71,12 @@ std::vector<std::uint8_t> ramp() {
 
 struct Written {
   std::vector<float> values;
-  int column(std::size_t y, std::size_t x) const { return static_cast<int>(std::lround(values[(y * 32 + x) * 3] * 63.0 + 125.3)); }
-  int row(std::size_t y, std::size_t x) const { return static_cast<int>(std::lround(values[(y * 32 + x) * 3 + 1] * 62.1 + 123.0)); }
+  int column(std::size_t y, std::size_t x) const {
+    return static_cast<int>(std::lround(values[(y * 32 + x) * 3] * 63.0 + 125.3));
+  }
+  int row(std::size_t y, std::size_t x) const {
+    return static_cast<int>(std::lround(values[(y * 32 + x) * 3 + 1] * 62.1 + 123.0));
+  }
 };
 
 Written written(const Crop& crop) {

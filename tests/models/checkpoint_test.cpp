@@ -25,8 +25,13 @@ struct State {
   bool operator==(const State&) const = default;
 };
 
-const CheckpointRecord kRecord{.graph_hash = "g", .arithmetic_hash = "a", .data_name = "synthetic train",
-                               .seed = ~std::uint64_t{0}, .step = 500, .total_steps = 1000, .batch = 128};
+const CheckpointRecord kRecord{.graph_hash = "g",
+                               .arithmetic_hash = "a",
+                               .data_name = "synthetic train",
+                               .seed = ~std::uint64_t{0},
+                               .step = 500,
+                               .total_steps = 1000,
+                               .batch = 128};
 
 TEST(Checkpoint, GivesBackTensorsAndRecord) {
   TemporaryFolder folder;
@@ -39,7 +44,8 @@ TEST(Checkpoint, GivesBackTensorsAndRecord) {
 TEST(Checkpoint, NamesTensorsThatDoNotMatchAndTouchesNone) {
   TemporaryFolder folder;
   State saved(1), target(100);
-  const auto refused = [&](std::vector<CheckpointTensor> in_file, std::vector<CheckpointTensor> wanted, const char* part) {
+  const auto refused = [&](std::vector<CheckpointTensor> in_file, std::vector<CheckpointTensor> wanted,
+                           const char* part) {
     save_checkpoint(folder.file("c"), in_file, kRecord);
     const std::string message = message_of<BadInput>([&] { load_checkpoint(folder.file("c"), wanted); });
     EXPECT_TRUE(holds(message, part)) << message;
@@ -70,8 +76,10 @@ TEST(Checkpoint, RefusesARecordThatLies) {
     tensors.push_back({view.name, view.type, {view.data, static_cast<std::size_t>(bytes_of(view.type).value)}});
   const auto refused = [&](const char* key, const char* value) {
     auto metadata = good;
-    if (value == nullptr) metadata.erase(key);
-    else metadata[key] = value;
+    if (value == nullptr)
+      metadata.erase(key);
+    else
+      metadata[key] = value;
     write_safetensors(folder.file("c"), tensors, metadata);
     const std::string message = message_of<BadInput>([&] { load_checkpoint(folder.file("c"), state.views()); });
     EXPECT_TRUE(holds(message, std::string("'") + key + "'")) << key << ": " << message;
@@ -101,7 +109,8 @@ TEST(InitialWeights, NeedNoMomentumAndReportTheRest) {
   State saved(1), target(100);
   auto views = saved.views();
   views.pop_back();
-  views.push_back({"bn.num_batches_tracked", {DType::f32, {2}}, Role::other, reinterpret_cast<std::byte*>(saved.bias.data())});
+  views.push_back(
+      {"bn.num_batches_tracked", {DType::f32, {2}}, Role::other, reinterpret_cast<std::byte*>(saved.bias.data())});
   std::vector<NamedBytes> tensors;
   for (const CheckpointTensor& view : views)
     tensors.push_back({view.name, view.type, {view.data, static_cast<std::size_t>(bytes_of(view.type).value)}});

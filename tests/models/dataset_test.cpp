@@ -36,7 +36,8 @@ TEST(Cifar10, ReadsTheSmallFilesAndSaysSo) {
 // Sparse files of zeros: black aeroplanes.
 TEST(Cifar10, ReadsTheOfficialFiles) {
   TemporaryFolder folder;
-  for (const char* name : {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin", "test_batch.bin"}) {
+  for (const char* name : {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin",
+                           "data_batch_5.bin", "test_batch.bin"}) {
     folder.write(name, "");
     std::filesystem::resize_file(folder.file(name), 30'730'000);
   }
@@ -58,7 +59,8 @@ TEST(Cifar10, NamesTheMissingFileAndWhereItComesFrom) {
 
 TEST(Cifar10, RefusesFilesOfAnotherSize) {
   TemporaryFolder folder;
-  for (std::size_t size : {std::size_t{2000 * 3073 - 1}, std::size_t{1999 * 3073}, std::size_t{0}, std::size_t{2001 * 3073}}) {
+  for (std::size_t size :
+       {std::size_t{2000 * 3073 - 1}, std::size_t{1999 * 3073}, std::size_t{0}, std::size_t{2001 * 3073}}) {
     folder.write("train_2000.bin", records(2001).substr(0, size));
     const std::string message = message_of<BadInput>([&] { load_cifar10(folder.path()); });
     EXPECT_TRUE(holds(message, "train_2000.bin") && holds(message, std::to_string(size))) << message;
@@ -101,12 +103,14 @@ double nearest_mean_accuracy(const Dataset& train, const Dataset& test) {
   std::vector<std::vector<double>> means(kPictureClasses, std::vector<double>(kPictureBytes));
   for (std::int64_t i = 0; i < train.size(); ++i)
     for (std::size_t p = 0; p < kPictureBytes; ++p)
-      means[train.labels[static_cast<std::size_t>(i)]][p] += train.picture(i)[p] / (static_cast<double>(train.size()) / kPictureClasses);
+      means[train.labels[static_cast<std::size_t>(i)]][p] +=
+          train.picture(i)[p] / (static_cast<double>(train.size()) / kPictureClasses);
   int correct = 0;
   for (std::int64_t i = 0; i < test.size(); ++i) {
     const auto distance = [&](const std::vector<double>& mean) {
       double sum = 0;
-      for (std::size_t p = 0; p < kPictureBytes; ++p) sum += (test.picture(i)[p] - mean[p]) * (test.picture(i)[p] - mean[p]);
+      for (std::size_t p = 0; p < kPictureBytes; ++p)
+        sum += (test.picture(i)[p] - mean[p]) * (test.picture(i)[p] - mean[p]);
       return sum;
     };
     std::size_t best = 0;

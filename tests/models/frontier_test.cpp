@@ -5,8 +5,8 @@
 #include <cstring>
 #include <map>
 
+#include "all_ops.h"
 #include "thimble/augment.h"
-#include "thimble/ops.h"
 #include "thimble/planner.h"
 #include "thimble/replay.h"
 #include "thimble/runtime.h"
@@ -14,15 +14,6 @@
 
 namespace thimble {
 namespace {
-
-const OpRegistry& registry() {
-  static const OpRegistry all = [] {
-    OpRegistry made;
-    register_ops(made);
-    return made;
-  }();
-  return all;
-}
 
 TrainingChoices small_net() {
   TrainingChoices choices;

@@ -4,26 +4,17 @@
 #include <cmath>
 #include <set>
 
+#include "all_ops.h"
 #include "temporary_folder.h"
 #include "thimble/augment.h"
 #include "thimble/dataset.h"
 #include "thimble/error.h"
 #include "thimble/initialize.h"
-#include "thimble/ops.h"
 #include "thimble/replay.h"
 #include "thimble/training_plan.h"
 
 namespace thimble {
 namespace {
-
-const OpRegistry& registry() {
-  static const OpRegistry all = [] {
-    OpRegistry made;
-    register_ops(made);
-    return made;
-  }();
-  return all;
-}
 
 TrainingChoices choices_for(WideResNet model, std::int64_t batch, bool fuse_convolutions) {
   TrainingChoices choices;

@@ -52,7 +52,9 @@ TEST(Safetensors, AcceptsWhatTheFormatAllows) {
   EXPECT_TRUE(parse("{}", 0).tensors.empty());
   EXPECT_EQ(parse("{\"a\":{\"dtype\":\"BF16\",\"shape\":[2],\"data_offsets\":[0,4]}}      ", 4).tensors.size(), 1u);
   // The order of keys is free; the order of bytes is what counts.
-  const auto header = parse(R"({"b":{"shape":[1],"data_offsets":[4,8],"dtype":"F32"},"a":{"dtype":"F32","shape":[],"data_offsets":[0,4]}})", 8);
+  const auto header = parse(
+      R"({"b":{"shape":[1],"data_offsets":[4,8],"dtype":"F32"},"a":{"dtype":"F32","shape":[],"data_offsets":[0,4]}})",
+      8);
   EXPECT_EQ(header.tensors[0].name, "a");
   EXPECT_EQ(header.tensors[1].name, "b");
 }
@@ -67,9 +69,15 @@ struct Damage {
 TEST(Safetensors, RefusesEveryDamage) {
   const Damage damages[] = {
       {"hole at the start", R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", 8, "hole"},
-      {"hole between", R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"U8","shape":[1],"data_offsets":[2,3]}})", 3, "hole"},
-      {"overlap", R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})", 3, "overlap"},
-      {"same bytes twice", R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})", 2, "overlap"},
+      {"hole between",
+       R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"U8","shape":[1],"data_offsets":[2,3]}})",
+       3, "hole"},
+      {"overlap",
+       R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})",
+       3, "overlap"},
+      {"same bytes twice",
+       R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})",
+       2, "overlap"},
       {"bytes left over", R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 5, "the tensors end at 4"},
       {"only data", "{}", 5, "the tensors end at 0"},
       {"past the end", R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 7, "has 7 bytes of data"},
@@ -77,11 +85,15 @@ TEST(Safetensors, RefusesEveryDamage) {
       {"size against shape", R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})", 8, "need 12 bytes"},
       {"overflowing shape", R"({"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}})", 0, "2^63"},
       {"number too large", R"({"a":{"dtype":"U8","shape":[9223372036854775807],"data_offsets":[0,0]}})", 0, "2^62"},
-      {"number beyond 64 bits", R"({"a":{"dtype":"U8","shape":[99999999999999999999],"data_offsets":[0,0]}})", 0, "99999999999999999999"},
+      {"number beyond 64 bits", R"({"a":{"dtype":"U8","shape":[99999999999999999999],"data_offsets":[0,0]}})", 0,
+       "99999999999999999999"},
       {"negative extent", R"({"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})", 4, "-1"},
       {"fraction", R"({"a":{"dtype":"F32","shape":[1.0],"data_offsets":[0,4]}})", 4, "1.0"},
-      {"key twice", R"({"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}})", 0, "'a' comes twice"},
-      {"field twice", R"({"a":{"dtype":"U8","dtype":"U8","shape":[0],"data_offsets":[0,0]}})", 0, "'dtype' comes twice"},
+      {"key twice",
+       R"({"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}})",
+       0, "'a' comes twice"},
+      {"field twice", R"({"a":{"dtype":"U8","dtype":"U8","shape":[0],"data_offsets":[0,0]}})", 0,
+       "'dtype' comes twice"},
       {"metadata twice", R"({"__metadata__":{},"__metadata__":{}})", 0, "'__metadata__' comes twice"},
       {"metadata key twice", R"({"__metadata__":{"k":"1","k":"2"}})", 0, "'k' comes twice"},
       {"metadata that is no string", R"({"__metadata__":{"k":1}})", 0, "'k' holds 1"},

@@ -1,21 +1,12 @@
 #include "thimble/trainer.h"
 
+#include "all_ops.h"
 #include "temporary_folder.h"
 #include "thimble/error.h"
-#include "thimble/ops.h"
 #include "thimble/training_plan.h"
 
 namespace thimble {
 namespace {
-
-const OpRegistry& registry() {
-  static const OpRegistry all = [] {
-    OpRegistry made;
-    register_ops(made);
-    return made;
-  }();
-  return all;
-}
 
 // What a trainer needs, for eight pictures.
 struct Bench {

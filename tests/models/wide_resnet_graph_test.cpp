@@ -52,7 +52,8 @@ std::int64_t formula(std::int64_t depth, std::int64_t width, std::int64_t classe
 
 TEST(WideResNetGraph, CountsAsTheFormulaDoes) {
   EXPECT_EQ(formula(28, 2, 10), 1467610);
-  for (const WideResNet& model : {WideResNet{}, WideResNet{10, 1, 10}, WideResNet{16, 4, 100}, WideResNet{40, 1, 10, false}})
+  for (const WideResNet& model :
+       {WideResNet{}, WideResNet{10, 1, 10}, WideResNet{16, 4, 100}, WideResNet{40, 1, 10, false}})
     EXPECT_EQ(parameter_count(graph_of(model)), formula(model.depth, model.width, model.classes));
 }
 
@@ -67,7 +68,8 @@ TEST(WideResNetGraph, ShortcutIsRawOrAConvolutionOfTheRectified) {
     if (op.name.ends_with(".shortcut")) with_shortcut.push_back(op.name);
   EXPECT_EQ(with_shortcut, (std::vector<std::string>{"block0.shortcut", "block4.shortcut", "block8.shortcut"}));
   // Width 1: the first group changes neither channels nor stride.
-  EXPECT_EQ(input_names(graph_of({.depth = 10, .width = 1}), "block0.add"), (std::vector<std::string>{"block0.conv2", "stem"}));
+  EXPECT_EQ(input_names(graph_of({.depth = 10, .width = 1}), "block0.add"),
+            (std::vector<std::string>{"block0.conv2", "stem"}));
 }
 
 TEST(WideResNetGraph, ShapesHalveAtEveryGroup) {
@@ -83,7 +85,8 @@ TEST(WideResNetGraph, ShapesHalveAtEveryGroup) {
 
 TEST(WideResNetGraph, BothModesHaveTheSamePersistentTensorsAndOutputs) {
   for (bool fuse : {true, false}) {
-    const Graph train = graph_of({.depth = 10, .fuse = fuse}), evaluate = graph_of({.depth = 10, .fuse = fuse}, Mode::evaluate);
+    const Graph train = graph_of({.depth = 10, .fuse = fuse}),
+                evaluate = graph_of({.depth = 10, .fuse = fuse}, Mode::evaluate);
     EXPECT_EQ(persistent(train), persistent(evaluate));
     EXPECT_EQ(persistent(train).count({"final.bn.running_variance", Role::statistic}), 1u);
     for (const Graph& g : {train, evaluate})
@@ -99,7 +102,9 @@ TEST(WideResNetGraph, WithoutFusionEveryNormalisationHasItsReLU) {
   const Graph g = graph_of({.depth = 10, .fuse = false});
   int norms = 0, relus = 0;
   for (const Op& op : g.ops) {
-    if (op.kind == "batch_norm") { EXPECT_EQ(int_attribute(op.attributes, "relu"), 0); }
+    if (op.kind == "batch_norm") {
+      EXPECT_EQ(int_attribute(op.attributes, "relu"), 0);
+    }
     norms += op.kind == "batch_norm";
     relus += op.kind == "relu";
   }

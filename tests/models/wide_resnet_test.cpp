@@ -2,21 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include "all_ops.h"
 #include "thimble/error.h"
-#include "thimble/ops.h"
 #include "thimble/training_plan.h"
 
 namespace thimble {
 namespace {
-
-const OpRegistry& registry() {
-  static const OpRegistry all = [] {
-    OpRegistry made;
-    register_ops(made);
-    return made;
-  }();
-  return all;
-}
 
 TEST(WideResNet, HasTheParametersOfItsAuthors) {
   const auto count = [](const char* name) {

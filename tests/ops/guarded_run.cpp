@@ -18,7 +18,8 @@ constexpr std::byte kNaNByte{0xFF};
 class GuardedBuffer {
  public:
   explicit GuardedBuffer(std::size_t size)
-      : size_(size), block_(static_cast<std::byte*>(std::aligned_alloc(64, (size + 2 * kGuard + 63) / 64 * 64)), std::free) {
+      : size_(size),
+        block_(static_cast<std::byte*>(std::aligned_alloc(64, (size + 2 * kGuard + 63) / 64 * 64)), std::free) {
     std::fill_n(block_.get(), size + 2 * kGuard, kGuardByte);
     fill_with_nan();
   }
@@ -68,8 +69,13 @@ KernelResult run_guarded(const OpRegistry& registry, const KernelRun& run) {
   }
   GuardedBuffer workspace(static_cast<std::size_t>(registry.workspace(run.kind, shape).value));
   const auto kernel = definition.make_kernel(shape);
-  const KernelArguments arguments{input_addresses, output_addresses, workspace.data(), &run.scalars,
-                                  {run.first_sample, run.first_sample + run.samples}, run.batch, run.first_microbatch};
+  const KernelArguments arguments{input_addresses,
+                                  output_addresses,
+                                  workspace.data(),
+                                  &run.scalars,
+                                  {run.first_sample, run.first_sample + run.samples},
+                                  run.batch,
+                                  run.first_microbatch};
   for (int repeat = 0; repeat < 2; ++repeat) {
     for (std::size_t i = 0; i < inputs.size(); ++i) inputs[i].assign(run.inputs.at(i));
     for (GuardedBuffer& output : outputs) output.fill_with_nan();

@@ -17,7 +17,8 @@ class OpRules : public ::testing::Test {
  protected:
   OpRules() { register_ops(registry_); }
 
-  std::string refusal(const std::string& kind, const std::vector<TensorType>& inputs, const Attributes& attributes = {}) {
+  std::string refusal(const std::string& kind, const std::vector<TensorType>& inputs,
+                      const Attributes& attributes = {}) {
     try {
       registry_.at(kind).infer(inputs, attributes);
     } catch (const InvalidArgument& error) {
@@ -61,7 +62,8 @@ TEST_F(OpRules, ConvolutionRefusesOtherChannelsStridesAndRanks) {
 
 TEST_F(OpRules, DropoutRefusesRatesOutsideOfZeroToOne) {
   for (double rate : {-0.1, 1.0, 1.5})
-    EXPECT_THAT(refusal("dropout", {batched({2, 3})}, {{"rate", rate}, {"stream", std::int64_t{1}}}), HasSubstr("rate"));
+    EXPECT_THAT(refusal("dropout", {batched({2, 3})}, {{"rate", rate}, {"stream", std::int64_t{1}}}),
+                HasSubstr("rate"));
 }
 
 TEST_F(OpRules, AccumulateRefusesWhatCountsSamples) {
@@ -73,16 +75,21 @@ TEST_F(OpRules, CrossEntropyRefusesLabelsThatAreNoClass) {
     KernelRun run{.kind = "softmax_cross_entropy",
                   .types = {batched({1, 3}), {DType::i32, {1}, true}},
                   .inputs = {bytes_from({1, 2, 3}), ByteVector(4)},
-                  .attributes = {}, .samples = 1, .batch = 1};
+                  .attributes = {},
+                  .samples = 1,
+                  .batch = 1};
     std::memcpy(run.inputs[1].data(), &label, 4);
     EXPECT_THROW(run_guarded(registry_, run), InvalidArgument) << label;
   }
 }
 
 TEST_F(OpRules, AMaskSetsNoBitBehindTheLastElement) {
-  const KernelRun run{.kind = "relu", .types = {batched({2, 5})},
+  const KernelRun run{.kind = "relu",
+                      .types = {batched({2, 5})},
                       .inputs = {bytes_from({1, -1, 2, -2, 3, -3, 4, 0, 5, 6})},
-                      .attributes = {{"mask", std::int64_t{1}}}, .samples = 2, .batch = 2};
+                      .attributes = {{"mask", std::int64_t{1}}},
+                      .samples = 2,
+                      .batch = 2};
   const KernelResult result = run_guarded(registry_, run);
   std::uint32_t words[2];
   ASSERT_EQ(result.outputs.at(1).size(), sizeof words);  // a word per sample
@@ -92,18 +99,26 @@ TEST_F(OpRules, AMaskSetsNoBitBehindTheLastElement) {
 }
 
 TEST_F(OpRules, ReluKeepsNaN) {
-  const KernelResult result = run_guarded(
-      registry_, {.kind = "relu", .types = {batched({1, 2})}, .inputs = {bytes_from({std::nanf(""), -1})},
-                  .attributes = {}, .samples = 1, .batch = 1});
+  const KernelResult result = run_guarded(registry_, {.kind = "relu",
+                                                      .types = {batched({1, 2})},
+                                                      .inputs = {bytes_from({std::nanf(""), -1})},
+                                                      .attributes = {},
+                                                      .samples = 1,
+                                                      .batch = 1});
   EXPECT_TRUE(std::isnan(floats_from(result.outputs[0])[0]));
   EXPECT_EQ(floats_from(result.outputs[0])[1], 0);
 }
 
 TEST_F(OpRules, DropoutDoesNotNoticeWhereABatchIsCut) {
   std::vector<float> ones(6 * 130, 1.0f);
-  KernelRun run{.kind = "dropout", .types = {batched({6, 130})}, .inputs = {bytes_from(ones)},
-                .attributes = {{"rate", 0.5}, {"stream", std::int64_t{9}}}, .scalars = {.seed = 4, .step = 2},
-                .first_sample = 0, .samples = 6, .batch = 6};
+  KernelRun run{.kind = "dropout",
+                .types = {batched({6, 130})},
+                .inputs = {bytes_from(ones)},
+                .attributes = {{"rate", 0.5}, {"stream", std::int64_t{9}}},
+                .scalars = {.seed = 4, .step = 2},
+                .first_sample = 0,
+                .samples = 6,
+                .batch = 6};
   const auto whole = floats_from(run_guarded(registry_, run).outputs[0]);
   run.types = {batched({2, 130})};
   run.inputs = {bytes_from(std::vector<float>(2 * 130, 1.0f))};

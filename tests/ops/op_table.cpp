@@ -40,8 +40,15 @@ void add_convolutions(std::vector<Row>& rows) {
 void add_batch_norms(std::vector<Row>& rows) {
   const auto row = [&](std::string name, Shape x, std::int64_t relu, bool kept, double offset) {
     const Shape c{x.back()};
-    rows.push_back({std::move(name), "batch_norm", {samples(x), weights(c), weights(c)}, norm(relu),
-                    offset != 0 ? 3e-5 : 5e-6, offset != 0 ? kLargeMean : kSums, rows.size(), kept, offset});
+    rows.push_back({std::move(name),
+                    "batch_norm",
+                    {samples(x), weights(c), weights(c)},
+                    norm(relu),
+                    offset != 0 ? 3e-5 : 5e-6,
+                    offset != 0 ? kLargeMean : kSums,
+                    rows.size(),
+                    kept,
+                    offset});
   };
   row("norm", {5, 6, 6, 16}, 0, false, 0);
   row("norm_relu_mask", {17, 6, 5, 32}, 1, false, 0);
@@ -53,12 +60,20 @@ void add_batch_norms(std::vector<Row>& rows) {
   row("norm_wider_than_a_tile", {2, 2, 2, 1100}, 1, false, 0);
   row("norm_mean_of_100_deviations", {8, 8, 8, 16}, 0, false, 100);
   for (std::int64_t relu : {0, 1})
-    rows.push_back({relu != 0 ? "norm_inference_relu" : "norm_inference", "batch_norm_inference",
-                    {samples({5, 4, 3, 9}), weights({9}), weights({9}), weights({9}), positive({9})}, norm(relu), 2e-6,
-                    kFewRoundings, rows.size()});
-  rows.push_back({"running_statistics", "running_statistics",
+    rows.push_back({relu != 0 ? "norm_inference_relu" : "norm_inference",
+                    "batch_norm_inference",
+                    {samples({5, 4, 3, 9}), weights({9}), weights({9}), weights({9}), positive({9})},
+                    norm(relu),
+                    2e-6,
+                    kFewRoundings,
+                    rows.size()});
+  rows.push_back({"running_statistics",
+                  "running_statistics",
                   {weights({21}), positive({21}), weights({21}), positive({21})},
-                  {{"momentum", 0.1}, {"elements_per_sample", std::int64_t{4}}}, 1e-6, kFewRoundings, rows.size()});
+                  {{"momentum", 0.1}, {"elements_per_sample", std::int64_t{4}}},
+                  1e-6,
+                  kFewRoundings,
+                  rows.size()});
 }
 
 void add_element_wise(std::vector<Row>& rows) {
@@ -67,29 +82,62 @@ void add_element_wise(std::vector<Row>& rows) {
   rows.push_back({"relu_many", "relu", {samples({33, 64})}, {}, 0, kExact, rows.size()});
   rows.push_back({"add", "add", {samples({7, 3, 5, 3}), samples({7, 3, 5, 3})}, {}, 1e-7, kExact, rows.size()});
   rows.push_back({"add_weights", "add", {weights({101}), weights({101})}, {}, 1e-7, kExact, rows.size()});
-  rows.push_back({"dropout", "dropout", {samples({9, 5, 5, 3})}, {{"rate", 0.3}, {"stream", std::int64_t{7}}}, 2e-7,
-                  kFewRoundings, rows.size()});
-  rows.push_back({"dropout_of_nothing", "dropout", {samples({3, 130})}, {{"rate", 0.0}, {"stream", std::int64_t{0}}},
-                  0, kExact, rows.size()});
+  rows.push_back({"dropout",
+                  "dropout",
+                  {samples({9, 5, 5, 3})},
+                  {{"rate", 0.3}, {"stream", std::int64_t{7}}},
+                  2e-7,
+                  kFewRoundings,
+                  rows.size()});
+  rows.push_back({"dropout_of_nothing",
+                  "dropout",
+                  {samples({3, 130})},
+                  {{"rate", 0.0}, {"stream", std::int64_t{0}}},
+                  0,
+                  kExact,
+                  rows.size()});
   rows.push_back({"accumulate_first", "accumulate", {weights({77})}, {}, 0, kExact, rows.size()});
   rows.push_back({"accumulate_next", "accumulate", {weights({77})}, {}, 1e-7, kExact, rows.size(), false, 0, false});
   for (std::int64_t nesterov : {0, 1})
-    rows.push_back({nesterov != 0 ? "sgd_nesterov" : "sgd", "sgd_update",
-                    {weights({5, 7, 3}), weights({5, 7, 3}), weights({5, 7, 3})}, sgd(nesterov), 5e-7, kFewRoundings,
+    rows.push_back({nesterov != 0 ? "sgd_nesterov" : "sgd",
+                    "sgd_update",
+                    {weights({5, 7, 3}), weights({5, 7, 3}), weights({5, 7, 3})},
+                    sgd(nesterov),
+                    5e-7,
+                    kFewRoundings,
                     rows.size()});
 }
 
 void add_heads(std::vector<Row>& rows) {
   rows.push_back({"pool", "global_average_pool", {samples({9, 4, 6, 24})}, {}, 1e-6, kSums, rows.size()});
   rows.push_back({"pool_one_pixel", "global_average_pool", {samples({1, 1, 1, 5})}, {}, 1e-6, kSums, rows.size()});
-  rows.push_back({"linear", "linear", {samples({17, 37}), weights({10, 37}), weights({10})}, {}, 2e-6, kSums, rows.size()});
-  rows.push_back({"linear_one", "linear", {samples({1, 1}), weights({1, 1}), weights({1})}, {}, 2e-6, kSums, rows.size()});
-  rows.push_back({"linear_wide", "linear", {samples({100, 128}), weights({100, 128}), weights({100})}, {}, 3e-6, kSums,
+  rows.push_back(
+      {"linear", "linear", {samples({17, 37}), weights({10, 37}), weights({10})}, {}, 2e-6, kSums, rows.size()});
+  rows.push_back(
+      {"linear_one", "linear", {samples({1, 1}), weights({1, 1}), weights({1})}, {}, 2e-6, kSums, rows.size()});
+  rows.push_back({"linear_wide",
+                  "linear",
+                  {samples({100, 128}), weights({100, 128}), weights({100})},
+                  {},
+                  3e-6,
+                  kSums,
                   rows.size()});
-  rows.push_back({"cross_entropy", "softmax_cross_entropy", {samples({17, 10}), labels(17)}, {}, 1e-6, kFewRoundings,
+  rows.push_back({"cross_entropy",
+                  "softmax_cross_entropy",
+                  {samples({17, 10}), labels(17)},
+                  {},
+                  1e-6,
+                  kFewRoundings,
                   rows.size()});
-  rows.push_back({"cross_entropy_large_logits", "softmax_cross_entropy", {samples({4, 3}), labels(4)}, {}, 1e-5,
-                  "logits of 300 are rounded to 3e-5", rows.size(), false, 300});
+  rows.push_back({"cross_entropy_large_logits",
+                  "softmax_cross_entropy",
+                  {samples({4, 3}), labels(4)},
+                  {},
+                  1e-5,
+                  "logits of 300 are rounded to 3e-5",
+                  rows.size(),
+                  false,
+                  300});
 }
 
 Attributes norm_window(std::int64_t stride, std::int64_t padding, std::int64_t group) {
@@ -131,8 +179,12 @@ void add_parts_of_norms(std::vector<Row>& rows) {
     const Shape c{x.back()};
     Attributes attributes = norm(1);
     attributes["gate_input"] = std::int64_t{1};
-    rows.push_back({"norm_backward_gated_by_input" + suffix, "batch_norm_backward",
-                    {samples(x), samples(x), weights(c), weights(c), positive(c), weights(c)}, attributes, 1e-5, kSums,
+    rows.push_back({"norm_backward_gated_by_input" + suffix,
+                    "batch_norm_backward",
+                    {samples(x), samples(x), weights(c), weights(c), positive(c), weights(c)},
+                    attributes,
+                    1e-5,
+                    kSums,
                     rows.size()});
   }
 }

@@ -23,11 +23,11 @@ struct Row {
   std::string kind;
   std::vector<RowInput> inputs;
   Attributes attributes;
-  double tolerance;      // of the largest value of the tensor compared
-  const char* reason;    // why the tolerance is what it is
+  double tolerance;    // of the largest value of the tensor compared
+  const char* reason;  // why the tolerance is what it is
   std::uint64_t seed;
-  bool output_is_kept = false;    // whether another backward op reads the output anyway
-  double offset = 0;              // added to the first input
+  bool output_is_kept = false;  // whether another backward op reads the output anyway
+  double offset = 0;            // added to the first input
   bool first_microbatch = true;
 };
 

@@ -38,9 +38,11 @@ ByteVector random_bytes(const TensorType& type, Fill fill, double offset, std::m
     const auto value = static_cast<float>(std::normal_distribution<double>()(random) + offset);
     const auto label = static_cast<std::int32_t>(random() % 3);
     const float positive = std::fabs(value) + 0.5f;
-    std::memcpy(&bytes[at], fill == Fill::labels     ? static_cast<const void*>(&label)
-                            : fill == Fill::positive ? static_cast<const void*>(&positive)
-                                                     : static_cast<const void*>(&value), 4);
+    std::memcpy(&bytes[at],
+                fill == Fill::labels     ? static_cast<const void*>(&label)
+                : fill == Fill::positive ? static_cast<const void*>(&positive)
+                                         : static_cast<const void*>(&value),
+                4);
   }
   return bytes;
 }
@@ -75,9 +77,15 @@ KernelRun run_of(const Row& row, int threads) {
 
 ReferenceCall call_of(const Row& row) {
   const KernelRun run = run_of(row, 1);
-  ReferenceCall call{.kind = row.kind, .inputs = {}, .attributes = row.attributes, .seed = kScalars.seed,
-                     .step = kScalars.step, .learning_rate = static_cast<double>(kScalars.learning_rate),
-                     .first_sample = kFirstSample, .batch = run.batch, .first_microbatch = row.first_microbatch};
+  ReferenceCall call{.kind = row.kind,
+                     .inputs = {},
+                     .attributes = row.attributes,
+                     .seed = kScalars.seed,
+                     .step = kScalars.step,
+                     .learning_rate = static_cast<double>(kScalars.learning_rate),
+                     .first_sample = kFirstSample,
+                     .batch = run.batch,
+                     .first_microbatch = row.first_microbatch};
   for (std::size_t i = 0; i < run.inputs.size(); ++i) call.inputs.push_back(array_of(run.types[i], run.inputs[i]));
   if (!row.first_microbatch) call.inputs.push_back(array_of(run.types[0], run.sum_so_far));
   return call;
@@ -185,7 +193,8 @@ TEST_P(OpTable, ForwardEqualsTheReference) {
   const std::vector<Array> expected = forward_reference(call_of(row));
   ASSERT_EQ(result.outputs.size(), expected.size());
   for (std::size_t i = 0; i < expected.size(); ++i)
-    expect_near(array_of(result.types[i], result.outputs[i]), expected[i], row.tolerance, "output " + std::to_string(i));
+    expect_near(array_of(result.types[i], result.outputs[i]), expected[i], row.tolerance,
+                "output " + std::to_string(i));
 }
 
 TEST_P(OpTable, BitsDoNotDependOnThreadsOrStorage) {
@@ -220,7 +229,8 @@ TEST_P(OpTable, GradientsEqualTheReference) {
   ASSERT_EQ(one.gradients.size(), expected.size());
   for (std::size_t i = 0; i < expected.size(); ++i) {
     const TensorType type{DType::f32, row.inputs[i].shape, row.inputs[i].batched};
-    expect_near(array_of(type, one.gradients[i]), expected[i], 2 * row.tolerance, "gradient of input " + std::to_string(i));
+    expect_near(array_of(type, one.gradients[i]), expected[i], 2 * row.tolerance,
+                "gradient of input " + std::to_string(i));
   }
 }
 

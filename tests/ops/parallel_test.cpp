@@ -42,7 +42,11 @@ TEST(ParallelChunks, CallsEveryIndexOnceAsOurCode) {
 
 TEST(ParallelChunks, PassesOnWhatABodyThrows) {
   for (int threads : {1, 2}) {
-    EXPECT_THROW(parallel_chunks(threads, 8, [](std::int64_t i) { if (i == 5) throw 5; }), int);
+    EXPECT_THROW(parallel_chunks(threads, 8,
+                                 [](std::int64_t i) {
+                                   if (i == 5) throw 5;
+                                 }),
+                 int);
     EXPECT_EQ(library_depth(), 0);
   }
 }

@@ -49,9 +49,8 @@ Array convolution(const ReferenceCall& call) {
   const auto& w = call.inputs[1].shape;
   const Index stride = whole(call, "stride"), padding = whole(call, "padding");
   Array y = zeros({x[0], (x[1] + 2 * padding - w[2]) / stride + 1, (x[2] + 2 * padding - w[3]) / stride + 1, w[0]});
-  visit_products(call, y, [&](Index iy, Index ix, Index iw) {
-    at(y, iy) += at(call.inputs[0], ix) * at(call.inputs[1], iw);
-  });
+  visit_products(call, y,
+                 [&](Index iy, Index ix, Index iw) { at(y, iy) += at(call.inputs[0], ix) * at(call.inputs[1], iw); });
   return y;
 }
 
@@ -133,7 +132,8 @@ ReferenceCall convolution_of_normalized(const ReferenceCall& call, Array w) {
 
 Array norm_convolution_weights(const ReferenceCall& call) {
   const Array& dy = call.inputs[5];
-  const Array w = zeros({dy.shape[3], call.inputs[0].shape[3], whole(call, "kernel_height"), whole(call, "kernel_width")});
+  const Array w =
+      zeros({dy.shape[3], call.inputs[0].shape[3], whole(call, "kernel_height"), whole(call, "kernel_width")});
   return convolution_gradient(convolution_of_normalized(call, w), dy)[1];
 }
 
@@ -221,10 +221,9 @@ void philox_reference(std::uint32_t (&counter)[4], std::uint64_t seed) {
   std::uint32_t key[2] = {static_cast<std::uint32_t>(seed & 0xffffffffu), static_cast<std::uint32_t>(seed >> 32)};
   for (int round = 1; round <= 10; ++round) {
     const std::uint64_t left = 0xCD9E8D57ull * counter[2], right = 0xD2511F53ull * counter[0];
-    const std::uint32_t next[4] = {static_cast<std::uint32_t>(left >> 32) ^ counter[1] ^ key[0],
-                                   static_cast<std::uint32_t>(left & 0xffffffffu),
-                                   static_cast<std::uint32_t>(right >> 32) ^ counter[3] ^ key[1],
-                                   static_cast<std::uint32_t>(right & 0xffffffffu)};
+    const std::uint32_t next[4] = {
+        static_cast<std::uint32_t>(left >> 32) ^ counter[1] ^ key[0], static_cast<std::uint32_t>(left & 0xffffffffu),
+        static_cast<std::uint32_t>(right >> 32) ^ counter[3] ^ key[1], static_cast<std::uint32_t>(right & 0xffffffffu)};
     for (int i = 0; i < 4; ++i) counter[i] = next[i];
     key[0] = static_cast<std::uint32_t>((key[0] + 0x9E3779B9ull) & 0xffffffffu);
     key[1] = static_cast<std::uint32_t>((key[1] + 0xBB67AE85ull) & 0xffffffffu);
@@ -237,10 +236,9 @@ Array dropout(const ReferenceCall& call, const Array& x) {
   const double rate = real(call, "rate");
   for (Index i = 0; i < count(x); ++i) {
     const Index e = i % elements;
-    std::uint32_t counter[4] = {static_cast<std::uint32_t>(e / 4),
-                                static_cast<std::uint32_t>(call.first_sample + i / elements),
-                                static_cast<std::uint32_t>(whole(call, "stream")),
-                                static_cast<std::uint32_t>(call.step)};
+    std::uint32_t counter[4] = {
+        static_cast<std::uint32_t>(e / 4), static_cast<std::uint32_t>(call.first_sample + i / elements),
+        static_cast<std::uint32_t>(whole(call, "stream")), static_cast<std::uint32_t>(call.step)};
     philox_reference(counter, call.seed);
     const double uniform = (static_cast<double>(counter[e % 4] / 256) + 1) / 16777216.0;
     at(y, i) = uniform > rate ? at(x, i) / (1 - rate) : 0;
@@ -288,8 +286,7 @@ std::vector<Array> forward_reference(const ReferenceCall& call) {
   if (kind == "running_statistics") return running_statistics(call);
   if (kind == "relu") return {relu(call.inputs[0])};
   if (kind == "add") return {sum(call.inputs[0], call.inputs[1])};
-  if (kind == "accumulate")
-    return {call.first_microbatch ? call.inputs[0] : sum(call.inputs[1], call.inputs[0])};
+  if (kind == "accumulate") return {call.first_microbatch ? call.inputs[0] : sum(call.inputs[1], call.inputs[0])};
   if (kind == "global_average_pool") return {average_pool(call.inputs[0])};
   if (kind == "linear") return {linear(call)};
   if (kind == "softmax_cross_entropy") return cross_entropy(call);

@@ -69,7 +69,8 @@ TEST_F(Rewrite, AChangedOpKeepsItsPlaceAndItsOutputsName) {
 }
 
 TEST_F(Rewrite, RefusesToTakeAwayWhatIsRead) {
-  EXPECT_EQ(refusal({{op_named(graph_, "s"), std::nullopt}}), "rewrite: op 'flat' reads 's', which no op makes any longer");
+  EXPECT_EQ(refusal({{op_named(graph_, "s"), std::nullopt}}),
+            "rewrite: op 'flat' reads 's', which no op makes any longer");
   EXPECT_EQ(refusal({{op_named(graph_, "loss"), std::nullopt}}), "rewrite: output 'loss' is made by no op any longer");
 }
 
@@ -79,7 +80,8 @@ TEST_F(Rewrite, RefusesOpsThatDoNotMakeWhatTheyTakeOver) {
   EXPECT_NE(refusal({{op_named(graph_, "h"), wide}}).find("dense"), std::string::npos);
   Op two = op("h");
   two.outputs.push_back(op("s").outputs[0]);
-  EXPECT_NE(refusal({{op_named(graph_, "h"), two}}).find("'h' has other outputs than its kind 'dense' makes"), std::string::npos);
+  EXPECT_NE(refusal({{op_named(graph_, "h"), two}}).find("'h' has other outputs than its kind 'dense' makes"),
+            std::string::npos);
   Op again = op("s");
   again.outputs = op("tall").outputs;
   EXPECT_NE(refusal({{op_named(graph_, "s"), again}}).find("there without it"), std::string::npos);

@@ -8,12 +8,13 @@ TEST_F(Command, PlanJsonHasEveryField) {
   const Result result = thimble("plan wrn-28-2 --batch 100 --json");
   ASSERT_EQ(result.code, 0);
   const Json report = Json::parse(result.output);
-  for (const char* key : {"model", "batch", "microbatch", "microbatches", "device", "arena_bytes", "lower_bound_bytes", "live_peak_bytes",
-                          "bytes_by_role", "peak_program", "peak_step", "flops", "recompute_flops", "predicted_ms", "budget_bytes", "fits",
-                          "arithmetic_hash", "threads", "planner_seed"})
+  for (const char* key : {"model", "batch", "microbatch", "microbatches", "device", "arena_bytes", "lower_bound_bytes",
+                          "live_peak_bytes", "bytes_by_role", "peak_program", "peak_step", "flops", "recompute_flops",
+                          "predicted_ms", "budget_bytes", "fits", "arithmetic_hash", "threads", "planner_seed"})
     EXPECT_TRUE(report.contains(key)) << key;
   std::int64_t sum = 0;
-  for (const char* role : {"weights", "optimizer", "gradients", "activations", "statistics", "workspace", "input", "other"})
+  for (const char* role :
+       {"weights", "optimizer", "gradients", "activations", "statistics", "workspace", "input", "other"})
     sum += report.at("bytes_by_role").at(role).get<std::int64_t>();
   EXPECT_EQ(sum, report.at("live_peak_bytes"));
   EXPECT_LE(report.at("live_peak_bytes"), report.at("lower_bound_bytes"));
@@ -37,7 +38,8 @@ TEST_F(Command, AMissedBudgetIsAnHonestNo) {
 }
 
 TEST_F(Command, WrongUsageIsTwo) {
-  for (const char* arguments : {"", "plan", "plan nothing", "plan wrn-28-2 --batch 0", "plan wrn-28-2 --budget 8XB", "plan wrn-28-2 --batch 10 --microbatch 3,4"})
+  for (const char* arguments : {"", "plan", "plan nothing", "plan wrn-28-2 --batch 0", "plan wrn-28-2 --budget 8XB",
+                                "plan wrn-28-2 --batch 10 --microbatch 3,4"})
     EXPECT_EQ(thimble(arguments).code, 2) << arguments;
 }
 
@@ -73,7 +75,10 @@ TEST_F(Command, BitsDoNotDependOnRunThreadsPoisonOrResumption) {
 }
 
 TEST_F(Command, ReplayAgreesWithARecordedTraceAndFindsAChangedLine) {
-  ASSERT_EQ(thimble(std::string(kSmall) + "--microbatch 12 --steps 2 --trace " + in("trace.csv") + " --out " + in("run")).code, 0);
+  ASSERT_EQ(
+      thimble(std::string(kSmall) + "--microbatch 12 --steps 2 --trace " + in("trace.csv") + " --out " + in("run"))
+          .code,
+      0);
   EXPECT_EQ(thimble("replay " + in("run/plan.json") + " " + in("trace.csv")).code, 0);
   std::string trace = read(in("trace.csv"));
   const std::size_t third = trace.find('\n', trace.find('\n', trace.find('\n') + 1) + 1);
@@ -121,12 +126,16 @@ TEST_F(Command, EvalReadsWhatTrainWrote) {
 
 TEST_F(Command, SlowLearnsRealPictures) {
   const char* shared = std::getenv("THIMBLE_SHARED");
-  const fs::path data = (shared != nullptr ? fs::path(shared) : fs::path(THIMBLE_SOURCE_DIR) / ".." / "shared") / "data/cifar10/small";
+  const fs::path data =
+      (shared != nullptr ? fs::path(shared) : fs::path(THIMBLE_SOURCE_DIR) / ".." / "shared") / "data/cifar10/small";
   if (!fs::exists(data)) {
     if (std::getenv("THIMBLE_REQUIRE_SHARED") != nullptr) FAIL() << data << " is missing";
     GTEST_SKIP() << data << " is missing";
   }
-  ASSERT_EQ(thimble("train wrn-10-1 --batch 50 --lr 0.1 --schedule cosine --epochs 12 --seed 1 --data " + data.string() + " --out " + in("run")).code, 0);
+  ASSERT_EQ(thimble("train wrn-10-1 --batch 50 --lr 0.1 --schedule cosine --epochs 12 --seed 1 --data " +
+                    data.string() + " --out " + in("run"))
+                .code,
+            0);
   const double accuracy = last_line(in("run/metrics.jsonl")).at("test_accuracy");
   std::printf("wrn-10-1 on 2,000 real pictures, 12 epochs: test accuracy %.3f (chance 0.1)\n", accuracy);
   EXPECT_GT(accuracy, 0.30);

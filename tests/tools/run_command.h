@@ -58,7 +58,8 @@ class Command : public ::testing::Test {
     while (std::getline(lines, line)) last = line;
     return Json::parse(last);
   }
-  static constexpr const char* kSmall = "train wrn-10-1 --batch 32 --data synthetic --schedule constant --lr 0.05 --seed 5 ";
+  static constexpr const char* kSmall =
+      "train wrn-10-1 --batch 32 --data synthetic --schedule constant --lr 0.05 --seed 5 ";
 
   fs::path folder_;
 };

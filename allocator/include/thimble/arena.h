@@ -24,8 +24,8 @@ namespace thimble {
 class Arena {
  public:
   struct Options {
-    bool poison = false;    ///< released bytes become 0xff: NaN in every float format
-    bool canaries = false;  ///< kAlignment bytes on each side of a span, where free, are checked at its release
+    bool poison = false;           ///< released bytes become 0xff: NaN in every float format
+    bool canaries = false;         ///< kAlignment bytes on each side of a span, where free, are checked at its release
     std::size_t max_spans = 4096;  ///< spans granted at the same time; grant never allocates
   };
 
@@ -69,8 +69,8 @@ class Arena {
   MemoryBlock block_;
   Options options_;
   bool is_host_accessible_;
-  std::vector<Span> spans_;           // sorted by begin, none empty
-  std::vector<Offset> empty_spans_;   // only counted: they share no byte with anybody
+  std::vector<Span> spans_;          // sorted by begin, none empty
+  std::vector<Offset> empty_spans_;  // only counted: they share no byte with anybody
   Bytes in_use_;
   Bytes high_water_;
 };

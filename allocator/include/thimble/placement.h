@@ -33,8 +33,8 @@ constexpr bool overlaps(Lifetime a, Lifetime b) {
 struct Buffer {
   std::string name;
   Lifetime lifetime;
-  Bytes size;                          ///< >= 0
-  std::optional<Offset> fixed = {};    ///< already placed; the planner leaves it there
+  Bytes size;                        ///< >= 0
+  std::optional<Offset> fixed = {};  ///< already placed; the planner leaves it there
 };
 
 struct PlacementProblem {

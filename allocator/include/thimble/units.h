@@ -21,8 +21,14 @@ struct Bytes {
   constexpr explicit Bytes(std::int64_t v) : value(v) {}
   constexpr auto operator<=>(const Bytes&) const = default;
   constexpr bool operator==(const Bytes&) const = default;
-  constexpr Bytes& operator+=(Bytes other) { value += other.value; return *this; }
-  constexpr Bytes& operator-=(Bytes other) { value -= other.value; return *this; }
+  constexpr Bytes& operator+=(Bytes other) {
+    value += other.value;
+    return *this;
+  }
+  constexpr Bytes& operator-=(Bytes other) {
+    value -= other.value;
+    return *this;
+  }
 };
 constexpr Bytes operator+(Bytes a, Bytes b) { return Bytes{a.value + b.value}; }
 constexpr Bytes operator-(Bytes a, Bytes b) { return Bytes{a.value - b.value}; }
@@ -45,9 +51,7 @@ constexpr Bytes operator-(Offset a, Offset b) { return Bytes{a.value - b.value};
 constexpr Bytes align_up(Bytes value, Bytes alignment) {
   return Bytes{(value.value + alignment.value - 1) / alignment.value * alignment.value};
 }
-constexpr Offset align_up(Offset value, Bytes alignment) {
-  return Offset{} + align_up(value - Offset{}, alignment);
-}
+constexpr Offset align_up(Offset value, Bytes alignment) { return Offset{} + align_up(value - Offset{}, alignment); }
 
 namespace literals {
 constexpr Bytes operator""_B(unsigned long long n) { return Bytes{static_cast<std::int64_t>(n)}; }

@@ -1,7 +1,7 @@
 // Checkpoints: safetensors with one tensor for each parameter and state, and a record in `__metadata__`.
 //
-//   save_checkpoint("run.safetensors", views, {.graph_hash = hash, .seed = 1, .step = 500, .total_steps = 1000, .batch = 100});
-//   CheckpointRecord record = load_checkpoint("run.safetensors", views);
+//   save_checkpoint("run.safetensors", views, {.graph_hash = hash, .seed = 1, .step = 500, .total_steps = 1000, .batch
+//   = 100}); CheckpointRecord record = load_checkpoint("run.safetensors", views);
 //
 // Seed, step and batch are the data position: the order of samples is a function of them.
 #pragma once
@@ -39,9 +39,9 @@ struct CheckpointRecord {
 void save_checkpoint(const std::string& path, const std::vector<CheckpointTensor>& tensors,
                      const CheckpointRecord& record);
 
-/// Loads every tensor. Throws BadInput, before any tensor is touched, where the file is no checkpoint of this version or
-/// its tensors are not exactly these: it names those that are missing, left over, of another type or shape.
-/// `accept` sees the record then, still before any tensor is touched, and refuses by throwing.
+/// Loads every tensor. Throws BadInput, before any tensor is touched, where the file is no checkpoint of this version
+/// or its tensors are not exactly these: it names those that are missing, left over, of another type or shape. `accept`
+/// sees the record then, still before any tensor is touched, and refuses by throwing.
 CheckpointRecord load_checkpoint(const std::string& path, const std::vector<CheckpointTensor>& tensors,
                                  const std::function<void(const CheckpointRecord&)>& accept = nullptr);
 

@@ -18,9 +18,9 @@ inline constexpr std::int64_t kPictureBytes = kPictureChannels * kPictureSide * 
 inline constexpr int kPictureClasses = 10;
 
 struct Dataset {
-  std::string name;                   ///< what reports and checkpoints call it; says where it is synthetic or partial
-  std::vector<std::uint8_t> pixels{}; ///< kPictureBytes for each picture, channel planes (CHW)
-  std::vector<std::uint8_t> labels{}; ///< below kPictureClasses
+  std::string name;                    ///< what reports and checkpoints call it; says where it is synthetic or partial
+  std::vector<std::uint8_t> pixels{};  ///< kPictureBytes for each picture, channel planes (CHW)
+  std::vector<std::uint8_t> labels{};  ///< below kPictureClasses
   bool synthetic = false;
 
   static constexpr std::int64_t kPixels = kPictureBytes;

@@ -19,9 +19,9 @@ ScheduleKind parse_schedule(std::string_view text);
 struct LearningRateSchedule {
   double base = 0.1;
   ScheduleKind kind = ScheduleKind::step;
-  double factor = 0.2;                              ///< `step`: at each milestone
-  std::vector<double> milestones{0.3, 0.6, 0.8};    ///< fractions of the run: 60, 120 and 160 of 200 epochs
-  double warmup = 0;                                ///< fraction of the run that rises linearly from near zero
+  double factor = 0.2;                            ///< `step`: at each milestone
+  std::vector<double> milestones{0.3, 0.6, 0.8};  ///< fractions of the run: 60, 120 and 160 of 200 epochs
+  double warmup = 0;                              ///< fraction of the run that rises linearly from near zero
 
   /// The rate of step `step`, counted from 0, of `total_steps`.
   float at(std::int64_t step, std::int64_t total_steps) const;

@@ -41,9 +41,9 @@ struct SafetensorsHeader {
 /// Bytes of one element. Throws BadInput for a type that is unknown or not a whole number of bytes.
 std::int64_t safetensors_element_bytes(std::string_view dtype);
 
-/// Reads the header from the first bytes of a file (all of its header has to be in `start`) of `file_bytes` bytes, which
-/// messages call `name`. Throws BadInput for whatever the format does not allow: a header over 100 MB or past the end,
-/// keys given twice, unknown types, sizes that do not fit the shape, overlaps, holes, bytes left over.
+/// Reads the header from the first bytes of a file (all of its header has to be in `start`) of `file_bytes` bytes,
+/// which messages call `name`. Throws BadInput for whatever the format does not allow: a header over 100 MB or past the
+/// end, keys given twice, unknown types, sizes that do not fit the shape, overlaps, holes, bytes left over.
 SafetensorsHeader parse_safetensors(std::string_view start, std::int64_t file_bytes, std::string_view name);
 
 class SafetensorsReader {
@@ -55,8 +55,8 @@ class SafetensorsReader {
   SafetensorsReader& operator=(const SafetensorsReader&) = delete;
 
   const SafetensorsHeader& header() const { return header_; }
-  /// Reads a tensor straight to where it belongs. Throws InvalidArgument where `to` has another size, BadInput where the
-  /// file has become shorter, EnvironmentError where it cannot be read.
+  /// Reads a tensor straight to where it belongs. Throws InvalidArgument where `to` has another size, BadInput where
+  /// the file has become shorter, EnvironmentError where it cannot be read.
   void read(const SafetensorsEntry& entry, std::span<std::byte> to) const;
 
  private:
@@ -82,8 +82,8 @@ struct NamedBytes {
 /// The format's name of a type: F32, I32, U8. Throws InvalidArgument for `bit`.
 std::string safetensors_dtype(DType dtype);
 
-/// Writes to a temporary name beside `path`, then renames. Throws InvalidArgument for names given twice or bytes that do
-/// not fit a shape, EnvironmentError where the file cannot be written; the old file then stays as it was.
+/// Writes to a temporary name beside `path`, then renames. Throws InvalidArgument for names given twice or bytes that
+/// do not fit a shape, EnvironmentError where the file cannot be written; the old file then stays as it was.
 void write_safetensors(const std::string& path, const std::vector<SafetensorsTensor>& tensors,
                        const std::map<std::string, std::string>& metadata);
 void write_safetensors(const std::string& path, const std::vector<NamedBytes>& tensors,

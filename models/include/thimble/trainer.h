@@ -29,10 +29,10 @@ struct TrainerOptions {
 };
 
 struct StepResult {
-  std::int64_t step = 0;     ///< counted from 1
-  double epoch = 0;          ///< epochs seen after this step
-  double loss = 0;           ///< mean over the batch
-  double accuracy = 0;       ///< of the batch, before the update
+  std::int64_t step = 0;  ///< counted from 1
+  double epoch = 0;       ///< epochs seen after this step
+  double loss = 0;        ///< mean over the batch
+  double accuracy = 0;    ///< of the batch, before the update
   float learning_rate = 0;
   std::int64_t samples = 0;
 };

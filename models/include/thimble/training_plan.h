@@ -36,8 +36,8 @@ struct TrainingChoices {
   /// Convolutions normalise what they read, a few samples at a time: the graph rewrite "norm_conv". Needs `model.fuse`.
   bool fuse_convolutions = false;
   std::int64_t batch = 128;
-  std::vector<std::int64_t> microbatches{};   ///< empty: the batch in one piece
-  std::int64_t train_samples = 50000;         ///< decides whether an epoch ends with a short batch
+  std::vector<std::int64_t> microbatches{};  ///< empty: the batch in one piece
+  std::int64_t train_samples = 50000;        ///< decides whether an epoch ends with a short batch
   std::int64_t test_samples = 10000;
   SgdOptions sgd{};
   bool barrier_before_update = false;

@@ -18,11 +18,11 @@
 namespace thimble {
 
 struct WideResNet {
-  int depth = 28;     ///< 6n + 4: three groups of n blocks
-  int width = 2;      ///< channels of the groups: 16, 32 and 64 times this
+  int depth = 28;  ///< 6n + 4: three groups of n blocks
+  int width = 2;   ///< channels of the groups: 16, 32 and 64 times this
   int classes = 10;
-  bool fuse = true;   ///< batch normalisation and ReLU as one op
-  double dropout = 0; ///< rate behind each block's first convolution, in training
+  bool fuse = true;    ///< batch normalisation and ReLU as one op
+  double dropout = 0;  ///< rate behind each block's first convolution, in training
   bool operator==(const WideResNet&) const = default;
 };
 

@@ -33,8 +33,9 @@ void run_chunks(int threads, std::int64_t count, void (*body)(void*, std::int64_
 template <class Body>
 void parallel_chunks(int threads, std::int64_t count, Body&& body) {
   using Plain = std::remove_reference_t<Body>;
-  run_chunks(threads, count, [](void* context, std::int64_t i) { (*static_cast<Plain*>(context))(i); },
-             const_cast<void*>(static_cast<const void*>(std::addressof(body))));
+  run_chunks(
+      threads, count, [](void* context, std::int64_t i) { (*static_cast<Plain*>(context))(i); },
+      const_cast<void*>(static_cast<const void*>(std::addressof(body))));
 }
 
 /// How many chunks are worked on at once, each in a slot of its own: so many scratches a loop needs.

@@ -45,8 +45,12 @@ int main() {
   HostMemory memory;
   Runtime runtime(make_plan(request, registry), registry, memory);
   float last = 0;
-  runtime.run("forward", {}, [](ProgramView& in) { for (float& value : in.as<float>("x")) value = 21; },
-              [&](ProgramView& out) { last = out.as<float>("y")[3]; });
+  runtime.run(
+      "forward", {},
+      [](ProgramView& in) {
+        for (float& value : in.as<float>("x")) value = 21;
+      },
+      [&](ProgramView& out) { last = out.as<float>("y")[3]; });
   std::printf("%g\n", static_cast<double>(last));
   return last == 42 ? 0 : 1;
 }
