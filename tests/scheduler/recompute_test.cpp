@@ -118,7 +118,7 @@ std::vector<PlanRequest> variants_of(const OpRegistry& registry) {
   return variants;
 }
 
-TEST(Planner, MoreBytesAreNeverSlower) {
+TEST(Planner, MoreBytesNeverCostTime) {
   const OpRegistry registry = tiny_registry();
   const Frontier frontier(variants_of(registry), registry);
   const PlanOrNo too_little = frontier.within(Bytes{1});
