@@ -121,28 +121,5 @@ TEST(RematInstances, SlowPublicGraphsMeetTheRecordedOptima) {
   EXPECT_EQ(tally.optimal, tally.rows);
 }
 
-TEST(RematInstances, SlowPublicGraphsBeatTheEvictionSimulatorAndCheckpoints) {
-  SKIP_WITHOUT("public");
-  for (const Json& entry : Json::parse(read_text(instances() / "public/peer_dtr_simulator.json")).at("entries")) {
-    const std::string name = entry.at("name");
-    const RematProblem problem = read_remat_problem(read_text(instances() / "public" / (name + ".json.gz")), name);
-    const std::int64_t base = solve_remat(problem, Bytes{std::int64_t{1} << 50}).cost.value();
-    std::map<std::int64_t, double> best;
-    for (const Json& row : entry.at("results"))
-      if (row.at("status") == "ok") {
-        double& ratio = best.emplace(row.at("budget_bytes_nonconst"), 1e9).first->second;
-        ratio = std::min(ratio, row.at("time_ratio").get<double>());
-      }
-    for (const auto& [budget, peer] : best) {
-      const RematResult ours = solve_remat(problem, Bytes{budget});
-      const RematResult checkpoints = solve_remat(problem, Bytes{budget}, {.solver = "segments"});
-      ASSERT_TRUE(ours.cost) << name << " at " << budget;
-      const double ratio = static_cast<double>(*ours.cost) / static_cast<double>(base);
-      EXPECT_LE(ratio, peer) << name << " at " << budget;
-      EXPECT_LE(*ours.cost, checkpoints.cost.value_or(INT64_MAX)) << name << " at " << budget;
-    }
-  }
-}
-
 }  // namespace
 }  // namespace thimble
