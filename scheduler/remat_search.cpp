@@ -19,7 +19,8 @@ class Search {
     SearchOutcome outcome;
     reach(expander_.settle(Set{}, -1, 0, cap), -1, cap);
     while (!open_.empty()) {
-      const auto [bound, left, negated, index] = open_.top();
+      const auto [bound, left, negated, at] = open_.top();
+      const std::int32_t index = at;  // clang 14 captures no bindings
       outcome.lower_bound = std::max(outcome.lower_bound, bound);
       const Node node = nodes_[static_cast<std::size_t>(index)];
       if (expander_.reaches_goal(node.resident)) {
