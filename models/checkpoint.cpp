@@ -108,6 +108,9 @@ CheckpointRecord read_record(const std::map<std::string, std::string>& metadata,
   record.graph_hash = reader.text("graph_hash");
   record.arithmetic_hash = reader.text("arithmetic_hash");
   record.data_name = reader.text("data_name");
+  record.learning_rate = reader.text("learning_rate");
+  record.optimizer = reader.text("optimizer");
+  record.regularization = reader.text("regularization");
   record.seed = reader.number<std::uint64_t>("seed", 0, std::numeric_limits<std::uint64_t>::max());
   record.total_steps = reader.number<std::int64_t>("total_steps", 0, kMost);
   record.step = reader.number<std::int64_t>("step", 0, record.total_steps);
@@ -129,6 +132,9 @@ void save_checkpoint(const std::string& path, const std::vector<CheckpointTensor
                      {"graph_hash", record.graph_hash},
                      {"arithmetic_hash", record.arithmetic_hash},
                      {"data_name", record.data_name},
+                     {"learning_rate", record.learning_rate},
+                     {"optimizer", record.optimizer},
+                     {"regularization", record.regularization},
                      {"seed", std::to_string(record.seed)},
                      {"step", std::to_string(record.step)},
                      {"total_steps", std::to_string(record.total_steps)},

@@ -1,6 +1,7 @@
 #include "thimble/learning_rate.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <numbers>
 #include <string>
@@ -11,6 +12,12 @@ namespace thimble {
 namespace {
 
 constexpr double kRise = 0.25;  // of a one-cycle run
+
+std::string shortest(double value) {
+  char text[32];
+  const auto end = std::to_chars(text, text + sizeof text, value).ptr;
+  return {text, end};
+}
 
 double half_cosine(double part) { return 0.5 * (1 + std::cos(std::numbers::pi * part)); }
 
@@ -38,6 +45,17 @@ float LearningRateSchedule::at(std::int64_t step, std::int64_t total_steps) cons
   const double rising_steps = rise * total;
   if (static_cast<double>(step + 1) < rising_steps) rate *= static_cast<double>(step + 1) / rising_steps;
   return static_cast<float>(rate);
+}
+
+std::string to_string(const LearningRateSchedule& schedule) {
+  constexpr const char* kNames[] = {"step", "cosine", "one_cycle", "constant"};
+  std::string text = shortest(schedule.base) + " " + kNames[static_cast<std::size_t>(schedule.kind)];
+  if (schedule.kind == ScheduleKind::step) {
+    text += " x" + shortest(schedule.factor) + " at";
+    for (double milestone : schedule.milestones) text += " " + shortest(milestone);
+  }
+  if (schedule.kind != ScheduleKind::one_cycle && schedule.warmup != 0) text += ", warmup " + shortest(schedule.warmup);
+  return text;
 }
 
 }  // namespace thimble

@@ -11,7 +11,7 @@
 namespace thimble {
 namespace {
 
-// Checkpoints belong to a model and its optimizer, not to a plan: another cut or batch may go on from them.
+// Checkpoints belong to a model and how it is trained, not to a plan: another cut may go on from them.
 std::string persistent_signature(const Plan& plan) {
   std::string text = plan.model;
   for (const PersistentTensor& tensor : plan.persistent) {
@@ -19,6 +19,13 @@ std::string persistent_signature(const Plan& plan) {
     for (std::int64_t extent : tensor.type.shape) text += "," + std::to_string(extent);
   }
   return std::to_string(stable_hash(text));
+}
+
+// From the plan's options: persistent tensors do not show it.
+std::string optimizer_text(const Plan& plan) {
+  const auto option = [&](const char* name) { return plan.options.at(name); };
+  return (option("nesterov") == "1" ? "nesterov " : "momentum ") + option("momentum") + ", weight decay " +
+         option("weight_decay");
 }
 
 std::vector<CheckpointTensor> persistent_views(Runtime& runtime) {
@@ -103,6 +110,10 @@ CheckpointRecord Trainer::record_of_run() const {
   return {.graph_hash = graph_hash_,
           .arithmetic_hash = runtime_.plan().arithmetic_hash,
           .data_name = train_.name,
+          .learning_rate = to_string(options_.learning_rate),
+          .optimizer = optimizer_text(runtime_.plan()),
+          .regularization =
+              "dropout " + runtime_.plan().options.at("dropout") + (options_.augment ? ", crop and flip" : ""),
           .seed = options_.seed,
           .step = step_,
           .total_steps = total_steps_,
@@ -118,13 +129,18 @@ void Trainer::load(const std::string& path) {
   const CheckpointRecord run = record_of_run();
   const auto accept = [&](const CheckpointRecord& record) {
     const auto expect = [&](const std::string& what, const std::string& found, const std::string& wanted) {
-      if (found != wanted) throw BadInput(path + ": is of " + what + " " + found + ", this run has " + wanted);
+      if (found != wanted)
+        throw BadInput(path + ": is of " + what + " " + found + ", this run has " + wanted +
+                       "; go on as it began, or start from its weights with --init");
     };
     expect("model", record.graph_hash, run.graph_hash);
     expect("data set", record.data_name, run.data_name);
     expect("seed", std::to_string(record.seed), std::to_string(run.seed));
     expect("batch", std::to_string(record.batch), std::to_string(run.batch));
     expect("a run of steps", std::to_string(record.total_steps), std::to_string(run.total_steps));
+    expect("learning rate", record.learning_rate, run.learning_rate);
+    expect("optimizer", record.optimizer, run.optimizer);
+    expect("regularization", record.regularization, run.regularization);
   };
   step_ = load_checkpoint(path, persistent_views(runtime_), accept).step;
 }

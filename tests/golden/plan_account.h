@@ -9,9 +9,9 @@
 #include <string_view>
 #include <vector>
 
+#include "../models/all_ops.h"
 #include "../models/temporary_folder.h"
 #include "framework_tape.h"
-#include "thimble/ops.h"
 #include "thimble/training_plan.h"
 
 namespace thimble {
@@ -34,17 +34,16 @@ inline std::string text_of(const std::string& path) {
 inline Plan make_plan_for_avx2(bool fuse) {
   const TemporaryFolder folder;
   const std::string path = folder.file("plan.json");
-  const std::string command = "ONEDNN_MAX_CPU_ISA=AVX2 '" THIMBLE_COMMAND "' plan wrn-28-2 --threads 2 --batch " +
-                              std::to_string(kBatch) + " --fuse " + (fuse ? "auto" : "off") + " -o '" + path + "' > '" +
-                              folder.file("table") + "'";
+  const std::string batch = std::to_string(kBatch);
+  const std::string command = "ONEDNN_MAX_CPU_ISA=AVX2 '" THIMBLE_COMMAND "' plan wrn-28-2 --threads 2 --remat off" +
+                              (" --batch " + batch) + " --microbatch " + batch + " --fuse " + (fuse ? "auto" : "off") +
+                              " -o '" + path + "' > '" + folder.file("table") + "'";
   if (std::system(command.c_str()) != 0) throw EnvironmentError("failed: " + command);
   return read_plan(text_of(path), path);
 }
 
 inline Tape tape_of(bool fuse, std::int64_t batch) {
-  OpRegistry registry;
-  register_ops(registry);
-  const Graph forward = build_wide_resnet({.fuse = fuse}, registry, batch, Mode::train);
+  const Graph forward = build_wide_resnet({.fuse = fuse}, registry(), batch, Mode::train);
   return TapeCounter(forward).count();
 }
 

@@ -49,5 +49,11 @@ TEST(LearningRate, KnowsItsSchedules) {
   EXPECT_THROW(parse_schedule("cosin"), InvalidArgument);
 }
 
+TEST(LearningRate, TextHoldsWhatDecidesARate) {
+  EXPECT_EQ(to_string(LearningRateSchedule{}), "0.1 step x0.2 at 0.3 0.6 0.8");
+  EXPECT_EQ(to_string(LearningRateSchedule{.base = 0.05, .kind = ScheduleKind::one_cycle}), "0.05 one_cycle");
+  EXPECT_EQ(to_string(LearningRateSchedule{.kind = ScheduleKind::cosine, .warmup = 0.25}), "0.1 cosine, warmup 0.25");
+}
+
 }  // namespace
 }  // namespace thimble

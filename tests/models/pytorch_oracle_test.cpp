@@ -54,7 +54,7 @@ void draw_weights(Runtime& runtime, std::uint32_t seed) {
   }
 }
 
-void compare_with_pytorch(bool fuse) {
+void compare_with_pytorch(bool fuse, bool fuse_convolutions = false) {
   if (std::system(THIMBLE_PYTHON " -c 'import torch' 2>/dev/null") != 0) {
     if (std::getenv("THIMBLE_REQUIRE_SHARED") != nullptr) FAIL() << "python3-torch is not installed";
     GTEST_SKIP() << "python3-torch is not installed";
@@ -63,6 +63,7 @@ void compare_with_pytorch(bool fuse) {
   register_ops(registry);
   TrainingChoices choices;
   choices.model = {.depth = 10, .width = 1, .fuse = fuse};
+  choices.fuse_convolutions = fuse_convolutions;
   choices.batch = kBatch;
   choices.device.threads = 2;
   HostMemory memory;
@@ -100,6 +101,7 @@ void compare_with_pytorch(bool fuse) {
 
 TEST(PyTorchOracle, FiveStepsGiveTheSameWeights) { compare_with_pytorch(true); }
 TEST(PyTorchOracle, FiveStepsWithSeparateOpsGiveTheSameWeights) { compare_with_pytorch(false); }
+TEST(PyTorchOracle, FiveStepsWithConvolutionsThatNormaliseGiveTheSameWeights) { compare_with_pytorch(true, true); }
 
 }  // namespace
 }  // namespace thimble

@@ -14,11 +14,12 @@ struct Bench {
   HostMemory memory;
   Runtime runtime;
 
-  explicit Bench(std::int64_t batch = 4, int width = 1) : runtime(plan_of(batch, width), registry(), memory) {}
+  explicit Bench(std::int64_t batch = 4, WideResNet model = {.width = 1}, const SgdOptions& sgd = {})
+      : runtime(plan_of(batch, model, sgd), registry(), memory) {}
 
-  static Plan plan_of(std::int64_t batch, int width) {
-    TrainingChoices choices{
-        .model = {.depth = 10, .width = width}, .batch = batch, .train_samples = 8, .test_samples = 4};
+  static Plan plan_of(std::int64_t batch, WideResNet model, const SgdOptions& sgd) {
+    model.depth = 10;
+    TrainingChoices choices{.model = model, .batch = batch, .train_samples = 8, .test_samples = 4, .sgd = sgd};
     choices.device.threads = 1;
     return make_plan(request_training(choices, registry()), registry());
   }
@@ -80,12 +81,27 @@ TEST_F(TrainerLoad, RefusesAnotherRunBeforeItTouchesATensor) {
   options = kOptions;
   options.steps = 7;
   expect_refusal(same, options, "a run of steps 6, this run has 7");
+  options = kOptions;
+  options.learning_rate.base = 0.05;
+  expect_refusal(same, options, "learning rate 0.1 constant, this run has 0.05 constant");
+  options.learning_rate.kind = ScheduleKind::cosine;
+  expect_refusal(same, options, "this run has 0.05 cosine");
+  options = kOptions;
+  options.augment = false;
+  expect_refusal(same, options, "regularization dropout 0, crop and flip, this run has dropout 0;");
+  Bench heavy(4, {.width = 1}, {.weight_decay = 1e-3});
+  expect_refusal(heavy, kOptions,
+                 "optimizer nesterov 0.9, weight decay 5e-04, this run has nesterov 0.9, weight decay 0.001");
+  Bench plain(4, {.width = 1}, {.nesterov = false});
+  expect_refusal(plain, kOptions, "this run has momentum 0.9");
+  Bench dropping(4, {.width = 1, .dropout = 0.3});
+  expect_refusal(dropping, kOptions, "this run has dropout 0.3");
   Bench renamed;
   renamed.train.name = "other";
   expect_refusal(renamed, kOptions, "data set synthetic, this run has other");
   Bench halved(2);
   expect_refusal(halved, kOptions, "batch 4, this run has 2");
-  Bench wider(4, 2);
+  Bench wider(4, {.width = 2});
   expect_refusal(wider, kOptions, "the model needs");
 }
 

@@ -104,7 +104,7 @@ TEST_F(Resume, ARunKilledAtAnyMomentGoesOnBitForBit) {
     const int steps = 1 + static_cast<int>(random() % (kSteps - 1)), delay_us = static_cast<int>(random() % 100'000);
     if (round < 3) wait_for(child, [&] { return lines(metrics) >= steps; });
     if (round < 3) std::this_thread::sleep_for(std::chrono::microseconds(delay_us));
-    if (round == 3) wait_for(child, [&] { return has_half_written_checkpoint(run); });
+    if (round == 3) wait_for(child, [&] { return fs::exists(checkpoint) && has_half_written_checkpoint(run); });
     EXPECT_TRUE(WIFSIGNALED(end(child, SIGKILL))) << "it had ended before";
     std::printf("killed after line %d of the metrics, saved at step %lld%s\n", lines(metrics),
                 static_cast<long long>(saved_step(checkpoint)),
@@ -135,7 +135,9 @@ TEST_F(Resume, ListsEveryStepOnceWhateverTheMetricsHeld) {
 
 TEST_F(Resume, RefusesAnotherRunAndLeavesItsFolderAsItWas) {
   const std::string run =
-      "train wrn --depth 10 --width 1 --batch 32 --seed 5 --steps 2 --save-every 1 --out " + in("run");
+      "train wrn --depth 10 --width 1 --batch 32 --seed 5 --lr 0.05 --schedule cosine --weight-decay 0.001 --steps 2 "
+      "--save-every 1 --out " +
+      in("run");
   ASSERT_EQ(thimble(run).code, 0);
   const auto contents = [&] {
     std::map<std::string, std::string> files;
@@ -148,7 +150,12 @@ TEST_F(Resume, RefusesAnotherRunAndLeavesItsFolderAsItWas) {
   for (const auto& [from, to] : {Change{"--seed 5", "--seed 6"},
                                  {"--steps 2", "--steps 3"},
                                  {"--batch 32", "--batch 16"},
-                                 {"--width 1", "--width 2"}}) {
+                                 {"--width 1", "--width 2"},
+                                 {"--lr 0.05", "--lr 0.1"},
+                                 {"cosine", "constant"},
+                                 {"0.001", "0.0005"},
+                                 {"--resume", "--resume --dropout 0.5"},
+                                 {"--resume", "--resume --no-augment"}}) {
     std::string other = run + " --resume";
     other.replace(other.find(from), from.size(), to);
     EXPECT_EQ(thimble(other).code, 1) << to;

@@ -1,7 +1,7 @@
 // Checkpoints: safetensors with one tensor for each parameter and state, and a record in `__metadata__`.
 //
-//   save_checkpoint("run.safetensors", views, {.graph_hash = hash, .seed = 1, .step = 500, .total_steps = 1000, .batch
-//   = 100}); CheckpointRecord record = load_checkpoint("run.safetensors", views);
+//   save_checkpoint("run.safetensors", views, record);
+//   load_checkpoint("run.safetensors", views).step;       // where to go on
 //
 // Seed, step and batch are the data position: the order of samples is a function of them.
 #pragma once
@@ -28,6 +28,9 @@ struct CheckpointRecord {
   std::string graph_hash{};
   std::string arithmetic_hash{};
   std::string data_name{};
+  std::string learning_rate{};   ///< the schedule, as text
+  std::string optimizer{};       ///< its kind, momentum and weight decay
+  std::string regularization{};  ///< dropout and augmentation
   std::uint64_t seed = 0;
   std::int64_t step = 0;         ///< steps done
   std::int64_t total_steps = 0;  ///< length of the run

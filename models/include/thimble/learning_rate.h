@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -26,5 +27,8 @@ struct LearningRateSchedule {
   /// The rate of step `step`, counted from 0, of `total_steps`.
   float at(std::int64_t step, std::int64_t total_steps) const;
 };
+
+/// "0.1 step x0.2 at 0.3 0.6 0.8", "0.05 cosine, warmup 0.1": equal texts are equal schedules.
+std::string to_string(const LearningRateSchedule& schedule);
 
 }  // namespace thimble

@@ -56,8 +56,8 @@ class Trainer {
 
   /// Weights, state, step and data position; temporary name, then rename.
   void save(const std::string& path);
-  /// Goes on. Throws BadInput, before any tensor is touched, where the file is of another model, data set, seed, batch
-  /// or length of run.
+  /// Goes on. Throws BadInput, before any tensor is touched, where the file is of another model, data set, seed, batch,
+  /// length of run, learning rate, optimizer or regularization.
   void load(const std::string& path);
   /// Starts from any file that has the weights; state it lacks starts fresh.
   void load_initial(const std::string& path);
