@@ -99,7 +99,7 @@ RematResult solve_remat(const RematProblem& problem, Bytes budget, const RematOp
     if (best.known.infeasible || best.known.best <= best.known.lower_bound) break;
     if (!options.solver.empty() && options.solver != solver.name) continue;
     const remat::SolverInput input{graph, budget.value, best.known, options.node_limit,
-                                   options.move_limit > 0 ? options.move_limit : 3'000'000'000};
+                                   options.move_limit > 0 ? options.move_limit : 2'000'000'000};
     best.take(input, solver, solver.solve(input));
   }
   return remat::result_of(problem, graph, budget, best);

@@ -7,6 +7,8 @@
 namespace thimble::remat {
 namespace {
 
+constexpr std::int64_t kMostEvictions = 24;  // ways to make room for one op
+
 template <int W>
 struct Hash {
   std::size_t operator()(const TensorSet<W>& set) const { return set.hash(); }
@@ -17,11 +19,13 @@ class Beam {
  public:
   Beam(const Graph& graph, std::int64_t budget) : expander_(graph, budget), most_levels_(6 * graph.order.size() + 16) {}
 
-  std::optional<Sequence> run(Cost cap, std::size_t width) {
+  std::optional<Sequence> run(Cost cap, std::size_t width, std::int64_t node_limit) {
+    expander_.limit(node_limit);
+    expander_.limit_evictions(kMostEvictions);
     std::optional<Sequence> best;
     std::vector<Node> level{{expander_.settle(TensorSet<W>{}, -1, 0, cap), -1}};
     if (level.front().state.bound() > cap) return best;
-    for (std::size_t depth = 0; depth < most_levels_ && !level.empty(); ++depth) {
+    for (std::size_t depth = 0; depth < most_levels_ && !level.empty() && !expander_.is_spent(); ++depth) {
       std::vector<Node> next;
       for (const Node& node : level) {
         const auto parent = static_cast<std::int32_t>(trail_.size());
@@ -78,11 +82,12 @@ class Beam {
 
 }  // namespace
 
-std::optional<Sequence> search_beam(const Graph& graph, std::int64_t budget, Cost cap, std::int32_t width) {
+std::optional<Sequence> search_beam(const Graph& graph, std::int64_t budget, Cost cap, std::int32_t width,
+                                    std::int64_t node_limit) {
   const auto w = static_cast<std::size_t>(width);
-  if (graph.tensors() <= 64) return Beam<1>(graph, budget).run(cap, w);
-  if (graph.tensors() <= 128) return Beam<2>(graph, budget).run(cap, w);
-  return Beam<4>(graph, budget).run(cap, w);
+  if (graph.tensors() <= 64) return Beam<1>(graph, budget).run(cap, w, node_limit);
+  if (graph.tensors() <= 128) return Beam<2>(graph, budget).run(cap, w, node_limit);
+  return Beam<4>(graph, budget).run(cap, w, node_limit);
 }
 
 }  // namespace thimble::remat

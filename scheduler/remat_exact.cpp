@@ -1,6 +1,5 @@
 // The searches as members of the portfolio: A* under rising cost caps, the backward search, the beam.
 #include <algorithm>
-#include <cmath>
 
 #include "remat_search.h"
 #include "remat_solver.h"
@@ -14,28 +13,13 @@ constexpr Cost kUnlimited = Cost{1} << 58;
 std::int64_t share_of(std::int64_t node_limit, const Graph& graph) {
   if (node_limit > 0) return node_limit;
   const auto n = static_cast<std::int64_t>(std::max(graph.tensors(), 1));
-  return std::clamp<std::int64_t>(400'000'000 / (n * n), 1000, 500'000);
-}
-
-}  // namespace
-
-SolverOutput solve_backwards(const SolverInput& input) {
-  SolverOutput output;
-  if (input.graph.tensors() > kLargestFeasibility) return output;
-  // Each set found is compared with all before it, word by word.
-  const double words = std::max(1.0, std::ceil(input.graph.tensors() / 64.0));
-  const auto limit = static_cast<std::int64_t>(std::min(20'000.0, std::sqrt(1e9 / words)));
-  SearchOutcome outcome = search_feasible(input.graph, input.budget, input.node_limit > 0 ? input.node_limit : limit);
-  output.infeasible = outcome.exhausted && !outcome.found;
-  if (outcome.found) output.sequences.push_back(std::move(outcome.sequence));
-  return output;
+  return std::clamp<std::int64_t>(2'000'000'000 / (n * n), 2000, 2'000'000);
 }
 
 // A low cap keeps the states few: what cannot be read again within it is let go at once. A search that ends without a
 // schedule proves that none costs the cap or less; so the cap rises until there is one, or the best known is proven.
-SolverOutput solve_exactly(const SolverInput& input) {
+SolverOutput solve_forwards(const SolverInput& input) {
   SolverOutput output;
-  if (input.graph.tensors() > kLargestSearch) return output;
   std::int64_t nodes_left = share_of(input.node_limit, input.graph);
   Cost lower = std::max(input.known.lower_bound, cost_bound(input.graph, input.budget));
   const Cost ceiling = input.known.best == INT64_MAX ? kUnlimited : input.known.best - 1;
@@ -57,13 +41,41 @@ SolverOutput solve_exactly(const SolverInput& input) {
   return output;
 }
 
+}  // namespace
+
+SolverOutput solve_backwards(const SolverInput& input) {
+  SolverOutput output;
+  if (input.graph.tensors() > kLargestFeasibility) return output;
+  SearchOutcome outcome = search_feasible(input.graph, input.budget, input.node_limit > 0 ? input.node_limit : 20'000);
+  output.infeasible = outcome.exhausted && !outcome.found;
+  if (outcome.found) output.sequences.push_back(std::move(outcome.sequence));
+  return output;
+}
+
+// Forwards first; what that leaves open, backwards.
+SolverOutput solve_exactly(const SolverInput& input) {
+  if (input.graph.tensors() > kLargestSearch) return {};
+  SolverOutput output = solve_forwards(input);
+  if (!output.sequences.empty() || output.infeasible || output.lower_bound >= input.known.best) return output;
+  const Cost cap = input.known.best == INT64_MAX ? kUnlimited : input.known.best - 1;
+  const std::int64_t limit = share_of(input.node_limit, input.graph) / 8;
+  SearchOutcome outcome = search_backwards(input.graph, input.budget, cap, limit);
+  output.lower_bound = std::max(output.lower_bound, outcome.lower_bound);
+  output.infeasible = outcome.exhausted && cap == kUnlimited;
+  if (!outcome.found) return output;
+  output.lower_bound = sequence_cost(input.graph, outcome.sequence);
+  output.sequences.push_back(std::move(outcome.sequence));
+  return output;
+}
+
 SolverOutput solve_by_beam(const SolverInput& input) {
   SolverOutput output;
   if (input.graph.tensors() > kLargestSearch) return output;
   const auto n = static_cast<std::int64_t>(std::max(input.graph.tensors(), 1));
   const auto width = static_cast<std::int32_t>(std::clamp<std::int64_t>(4'000'000 / (n * n * n), 4, 200));
   const Cost cap = input.known.best == INT64_MAX ? kUnlimited : input.known.best - 1;
-  if (auto sequence = search_beam(input.graph, input.budget, cap, width))
+  const std::int64_t limit = share_of(input.node_limit, input.graph);
+  if (auto sequence = search_beam(input.graph, input.budget, cap, width, limit))
     output.sequences.push_back(std::move(*sequence));
   return output;
 }

@@ -32,6 +32,13 @@ class Expander {
   template <class F>
   void expand(const Set& resident, Cost spent, Cost cap, F f);
 
+  /// States looked at. Past the limit expand() stops half way and is_spent() says so.
+  std::int64_t looked_at() const { return looked_at_ + choices_ / kChoicesPerState; }
+  void limit(std::int64_t states) { limit_ = states; }
+  bool is_spent() const { return looked_at() > limit_; }
+  /// At most so many ways to make room for an op: for searches that prove nothing.
+  void limit_evictions(std::int64_t sets) { most_sets_ = sets; }
+
   bool reaches_goal(const Set& resident) const { return resident.contains(view_.goal()); }
 
  private:
@@ -46,9 +53,12 @@ class Expander {
     std::int64_t bytes, rest;  // of it and those after it
     Cost cost;                 // that freeing it adds for sure
   };
+  static constexpr std::int64_t kChoicesPerState = 32;  // what they cost beside each other
+
   const Graph& graph_;
   std::int64_t budget_;
   StateView<W> view_;
+  std::int64_t looked_at_ = 0, choices_ = 0, limit_ = INT64_MAX, sets_ = 0, most_sets_ = INT64_MAX;
   std::vector<char> possible_;
   Needs<W> needs_;
   std::vector<Candidate> candidates_;
@@ -56,6 +66,7 @@ class Expander {
 
 template <int W>
 Successor<W> Expander<W>::settle(Set resident, std::int32_t op, Cost spent, Cost cap) {
+  ++looked_at_;
   view_.look_at(resident);
   Successor<W> s{resident, op, spent, view_.needs().cost, 0};
   if (s.bound() > cap) return s;
@@ -91,6 +102,7 @@ void Expander<W>::expand(const Set& resident, Cost spent, Cost cap, F f) {
   std::vector<Successor<W>> found;
   for (std::int32_t op = 0; op < graph_.ops(); ++op) {
     const auto o = static_cast<std::size_t>(op);
+    if (is_spent()) return;
     if (!possible_[o] || graph_.need[o] > budget_ || !resident.contains(view_.in(op)) ||
         resident.contains(view_.out(op)))
       continue;
@@ -119,6 +131,7 @@ void Expander<W>::evict(const Set& resident, std::int32_t op, std::int64_t exces
     if (!view_.out(op).has(t)) read = read | needs_.reads[static_cast<std::size_t>(t)];
   });
   candidates_.clear();
+  sets_ = 0;
   (resident - view_.in(op)-view_.out(op)).for_each([&](std::int32_t t) {
     const auto i = static_cast<std::size_t>(t);
     if (graph_.bytes[i] == 0) return;
@@ -126,8 +139,12 @@ void Expander<W>::evict(const Set& resident, std::int32_t op, std::int64_t exces
     const bool pays = (read.has(t) || graph_.keep[i]) && graph_.producers[i].size() == 1 && graph_.out[p].size() == 1;
     candidates_.push_back({t, graph_.bytes[i], 0, pays ? graph_.cost[p] : 0});
   });
-  std::stable_sort(candidates_.begin(), candidates_.end(),
-                   [](const Candidate& a, const Candidate& b) { return a.bytes > b.bytes; });
+  const bool all = most_sets_ == INT64_MAX;  // otherwise those that are likely to be cheap come first
+  std::stable_sort(candidates_.begin(), candidates_.end(), [&](const Candidate& a, const Candidate& b) {
+    const double price_a = static_cast<double>(a.cost) * static_cast<double>(b.bytes);
+    const double price_b = static_cast<double>(b.cost) * static_cast<double>(a.bytes);
+    return all || price_a == price_b ? a.bytes > b.bytes : price_a < price_b;
+  });
   std::int64_t rest = 0;
   for (std::size_t i = candidates_.size(); i-- > 0;) candidates_[i].rest = rest += candidates_[i].bytes;
   choose(0, excess, slack - needs_.added_by(op, graph_.cost[static_cast<std::size_t>(op)], view_.out(op)), resident, f);
@@ -137,13 +154,15 @@ template <int W>
 template <class F>
 void Expander<W>::choose(std::size_t index, std::int64_t excess, Cost slack, const Set& resident, F& f) {
   for (std::size_t i = index; i < candidates_.size() && candidates_[i].rest >= excess; ++i) {
+    if (++choices_, is_spent() || sets_ >= most_sets_) return;
     const Candidate candidate = candidates_[i];
     Set left = resident;
     left.remove(candidate.tensor);
     if (candidate.cost > slack) continue;
-    if (candidate.bytes >= excess)
+    if (candidate.bytes >= excess) {
+      ++sets_;
       f(left);
-    else
+    } else
       choose(i + 1, excess - candidate.bytes, slack - candidate.cost, left, f);
   }
 }

@@ -17,6 +17,7 @@ class Search {
 
   SearchOutcome run(Cost cap, std::int64_t node_limit) {
     SearchOutcome outcome;
+    expander_.limit(node_limit);
     reach(expander_.settle(Set{}, -1, 0, cap), -1, cap);
     while (!open_.empty()) {
       const auto [bound, left, negated, at] = open_.top();
@@ -29,13 +30,13 @@ class Search {
         outcome.sequence = path_to(index);
         return outcome;
       }
-      if (outcome.nodes >= node_limit) return outcome;
       open_.pop();
       if (find(node.resident) != index || is_closed_[static_cast<std::size_t>(index)])
         continue;  // reached cheaper meanwhile
       is_closed_[static_cast<std::size_t>(index)] = 1;
-      ++outcome.nodes;
       expander_.expand(node.resident, node.spent, cap, [&](const Successor<W>& s) { reach(s, index, cap); });
+      outcome.nodes = expander_.looked_at();
+      if (expander_.is_spent()) return outcome;
     }
     outcome.exhausted = true;
     outcome.lower_bound = cap + 1;

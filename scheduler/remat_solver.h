@@ -21,7 +21,7 @@ struct SolverInput {
   const Graph& graph;
   std::int64_t budget;
   const Known& known;
-  std::int64_t node_limit;  ///< states a search may expand
+  std::int64_t node_limit;  ///< states a search may look at; 0: by the size of the graph
   std::int64_t move_limit;  ///< steps of sequences a local search may look at
 };
 

@@ -107,6 +107,8 @@ class StateView {
   const Set& in(std::int32_t op) const { return in_[static_cast<std::size_t>(op)]; }
   const Set& out(std::int32_t op) const { return out_[static_cast<std::size_t>(op)]; }
   const Set& goal() const { return goal_; }
+  /// Asks from now on for the tensors of `goal` instead of the kept ones.
+  void set_goal(const Set& goal) { goal_ = goal; }
   /// Ops that may be of use in a schedule whose cost to come is at most needs().cost + the slack given to useless().
   const std::vector<char>& possible() const { return possible_; }
 

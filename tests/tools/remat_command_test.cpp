@@ -1,20 +1,10 @@
 // `thimble remat` as its users run it.
-#include <gtest/gtest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 #include <zlib.h>
 
-#include <array>
-#include <cstdio>
-#include <filesystem>
-#include <fstream>
-#include <nlohmann/json.hpp>
-#include <sstream>
+#include "run_command.h"
 
+namespace thimble {
 namespace {
-
-namespace fs = std::filesystem;
-using Json = nlohmann::json;
 
 // A chain a-b-c whose end reads a: 8 bytes without recomputation, 6 with, fewer not at all.
 constexpr const char* kChain = R"({"format": "remat-exact/1", "tensors": [
@@ -23,29 +13,11 @@ constexpr const char* kChain = R"({"format": "remat-exact/1", "tensors": [
   {"id": 0, "cost": 5, "workspace": 0, "in": [], "out": 0}, {"id": 1, "cost": 1, "workspace": 0, "in": [0], "out": 1},
   {"id": 2, "cost": 1, "workspace": 0, "in": [1], "out": 2}, {"id": 3, "cost": 1, "workspace": 0, "in": [0, 2], "out": 3}]})";
 
-class RematCommand : public ::testing::Test {
+class RematCommand : public Command {
  protected:
-  RematCommand() : folder_(fs::temp_directory_path() / ("thimble-remat-" + std::to_string(::getpid()))) {
-    fs::create_directories(folder_);
-    write("chain.json", kChain);
-  }
-  ~RematCommand() override { fs::remove_all(folder_); }
+  RematCommand() { write("chain.json", kChain); }
 
-  struct Result {
-    int code;
-    std::string output;
-  };
-  Result remat(const std::string& arguments, bool errors = false) const {
-    const std::string line =
-        std::string(THIMBLE_COMMAND) + " remat " + arguments + (errors ? " 2>&1 >/dev/null" : " 2>/dev/null");
-    std::FILE* pipe = popen(line.c_str(), "r");
-    std::string output;
-    std::array<char, 4096> buffer;
-    while (const std::size_t n = std::fread(buffer.data(), 1, buffer.size(), pipe)) output.append(buffer.data(), n);
-    const int status = pclose(pipe);
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, output};
-  }
-  std::string in(const std::string& name) const { return (folder_ / name).string(); }
+  Result remat(const std::string& arguments, bool both = false) const { return thimble("remat " + arguments, both); }
   void write(const std::string& name, const std::string& text) const {
     std::ofstream(in(name), std::ios::binary) << text;
   }
@@ -54,13 +26,6 @@ class RematCommand : public ::testing::Test {
     gzwrite(file, text.data(), static_cast<unsigned>(text.size()));
     gzclose(file);
   }
-  static std::string read(const std::string& path) {
-    std::ostringstream text;
-    text << std::ifstream(path, std::ios::binary).rdbuf();
-    return text.str();
-  }
-
-  fs::path folder_;
 };
 
 TEST_F(RematCommand, WritesAScheduleThatAnybodyCanReplay) {
@@ -143,3 +108,4 @@ TEST_F(RematCommand, PrintsALineForPeople) {
 }
 
 }  // namespace
+}  // namespace thimble

@@ -70,7 +70,7 @@ struct RematResult {
 
 struct RematOptions {
   std::string solver = {};      ///< one of remat_solver_names(); empty: the portfolio
-  std::int64_t node_limit = 0;  ///< states the exact search may expand; 0: chosen by the size of the problem
+  std::int64_t node_limit = 0;  ///< states a search may look at; 0: chosen by the size of the problem
   std::int64_t move_limit = 0;  ///< candidate moves the local search may weigh; 0: chosen by the size
 };
 
