@@ -97,16 +97,17 @@ class Builder {
     return model_.fuse ? y : op("relu", relu_name, {y});
   }
 
-  // The shortcut is the raw input, or a 1x1 convolution of the normalised one where channels or stride change.
+  // The shortcut is the raw input, or a 1x1 convolution of the normalised one where channels or stride change. It comes
+  // first, so that its gradient, wider than the block's, comes last.
   TensorId block(const std::string& name, TensorId x, std::int64_t channels, std::int64_t stride) {
     const bool project = stride != 1 || type(x).shape[3] != channels;
     const TensorId first = normalize(name + ".bn1", name + ".relu1", x);
+    const TensorId shortcut = project ? convolution(name + ".shortcut", first, channels, 1, stride) : x;
     TensorId y = convolution(name + ".conv1", first, channels, 3, stride);
     if (model_.dropout > 0 && mode_ == Mode::train)
       y = op("dropout", name + ".dropout", {y}, {{"rate", model_.dropout}, {"stream", dropouts_++}});
     y = normalize(name + ".bn2", name + ".relu2", y);
     y = convolution(name + ".conv2", y, channels, 3, 1);
-    const TensorId shortcut = project ? convolution(name + ".shortcut", first, channels, 1, stride) : x;
     return op("add", name + ".add", {y, shortcut});
   }
 

@@ -30,13 +30,17 @@ struct Descriptors {
   memory::dims strides, padding;
 };
 
-memory::desc weights_as(const ConvolutionSizes& s, Tag tag) {
-  return {{s.outputs, s.inputs, s.kernel_height, s.kernel_width}, memory::data_type::f32, tag};
+// OIHW as it lies, which may be some of the input channels of more.
+memory::desc plain_weights(const ConvolutionSizes& s) {
+  const std::int64_t window = s.kernel_height * s.kernel_width, all = std::max(s.inputs, s.inputs_of_weights);
+  return {{s.outputs, s.inputs, s.kernel_height, s.kernel_width},
+          memory::data_type::f32,
+          memory::dims{all * window, window, s.kernel_width, 1}};
 }
 
 Descriptors describe(const ConvolutionSizes& s, std::int64_t samples) {
   return {activations(samples, s.inputs, s.height, s.width),
-          weights_as(s, Tag::any),
+          {{s.outputs, s.inputs, s.kernel_height, s.kernel_width}, memory::data_type::f32, Tag::any},
           activations(samples, s.outputs, s.out_height, s.out_width),
           {s.stride, s.stride},
           {s.padding, s.padding}};
@@ -101,7 +105,7 @@ Bytes ConvolutionEngine::workspace(int threads) const {
 }
 
 void ConvolutionEngine::make_reorder() {
-  plain_ = memory(weights_as(sizes_, Tag::oihw), cpu(), DNNL_MEMORY_NONE);
+  plain_ = memory(plain_weights(sizes_), cpu(), DNNL_MEMORY_NONE);
   packed_memory_ = memory(packed_, cpu(), DNNL_MEMORY_NONE);
   memory& from = is_weights() ? packed_memory_ : plain_;
   memory& to = is_weights() ? plain_ : packed_memory_;
@@ -209,21 +213,26 @@ void ConvolutionEngine::run_group(const Call& call, ChunkRun& run, HalfOpen samp
   Piece& piece = run.pieces.front().samples == samples.size() ? run.pieces.front() : run.pieces.back();
   const std::byte* first = call.first.read(call.first.context, samples, slot);
   set_one_thread();
-  const LibraryScope library;
-  if (pass_ == ConvolutionPass::backward_data) {
-    set_handle(piece.destination, first);
-    set_handle(piece.source, call.result + samples.begin * source_bytes_);
-  } else {
-    set_handle(piece.source, first);
-    set_handle(piece.destination, (is_weights() ? call.second : call.result) + samples.begin * destination_bytes_);
+  {
+    const LibraryScope library;
+    const bool is_data = pass_ == ConvolutionPass::backward_data;
+    std::byte* result = call.adder != nullptr
+                            ? call.adder->scratch(call.adder->context, slot)
+                            : call.result + samples.begin * (is_data ? source_bytes_ : destination_bytes_);
+    set_handle(is_data ? piece.destination : piece.source, first);
+    if (is_data)
+      set_handle(piece.source, result);
+    else
+      set_handle(piece.destination, is_weights() ? call.second + samples.begin * destination_bytes_ : result);
+    if (is_weights()) set_handle(piece.weights, packed);
+    piece.primitive.execute(run.stream, piece.arguments);
+    run.stream.wait();
   }
-  if (is_weights()) set_handle(piece.weights, packed);
-  piece.primitive.execute(run.stream, piece.arguments);
-  run.stream.wait();
+  if (call.adder != nullptr) call.adder->add(call.adder->context, samples, slot);
 }
 
 void ConvolutionEngine::run(const std::byte* first, const std::byte* second, std::byte* result, std::byte* workspace,
-                            int threads) {
+                            int threads, const SampleAdder* adder) {
   struct Plain {
     const std::byte* address;
     std::int64_t sample_bytes;
@@ -233,15 +242,15 @@ void ConvolutionEngine::run(const std::byte* first, const std::byte* second, std
     const auto* from = static_cast<const Plain*>(context);
     return from->address + samples.begin * from->sample_bytes;
   };
-  run(SampleReader{&plain, read}, second, result, workspace, threads);
+  run(SampleReader{&plain, read}, second, result, workspace, threads, adder);
 }
 
 void ConvolutionEngine::run(const SampleReader& first, const std::byte* second, std::byte* result, std::byte* workspace,
-                            int threads) {
+                            int threads, const SampleAdder* adder) {
   set_one_thread();
   if (!is_weights()) reorder(second, workspace);
   bind_constants(workspace);
-  const Call call{first, second, result, workspace};
+  const Call call{first, second, result, workspace, adder};
   parallel_chunks_in_slots(threads, chunks_.count,
                            [&](std::int64_t chunk, std::int64_t slot) { run_chunk(call, chunk, slot); });
   if (!is_weights()) return;

@@ -17,6 +17,7 @@ struct ConvolutionSizes {
   std::int64_t samples, height, width, inputs;
   std::int64_t out_height, out_width, outputs;
   std::int64_t kernel_height, kernel_width, stride, padding;
+  std::int64_t inputs_of_weights = 0;  ///< where `inputs` are some of the weights' input channels: all of them
 };
 
 /// Where the first argument of a group of samples lies: the tensor itself, or a scratch that `read` fills first. Called
@@ -24,6 +25,13 @@ struct ConvolutionSizes {
 struct SampleReader {
   const void* context;
   const std::byte* (*read)(const void* context, HalfOpen samples, std::int64_t slot);
+};
+
+/// Where a group of results goes first: a scratch, from which `add` adds it to the result. Called like `read`.
+struct SampleAdder {
+  const void* context;
+  std::byte* (*scratch)(const void* context, std::int64_t slot);
+  void (*add)(const void* context, HalfOpen samples, std::int64_t slot);
 };
 
 /// One pass of one convolution, ready to run. Everything it needs beside its arguments is workspace:
@@ -38,10 +46,13 @@ class ConvolutionEngine {
   std::int64_t group() const { return group_; }  ///< never more than a chunk
   std::int64_t slots(int threads) const { return slot_count(threads, chunks_.count); }
 
-  /// first, second -> result is (x, w) -> y forward, (dy, w) -> dx for data, (x, dy) -> dw for weights.
-  void run(const std::byte* first, const std::byte* second, std::byte* result, std::byte* workspace, int threads);
+  /// first, second -> result is (x, w) -> y forward, (dy, w) -> dx for data, (x, dy) -> dw for weights. With an adder
+  /// (forward and data), it is its to do with a group's result what it likes.
+  void run(const std::byte* first, const std::byte* second, std::byte* result, std::byte* workspace, int threads,
+           const SampleAdder* adder = nullptr);
   /// As above, the first argument read a group at a time.
-  void run(const SampleReader& first, const std::byte* second, std::byte* result, std::byte* workspace, int threads);
+  void run(const SampleReader& first, const std::byte* second, std::byte* result, std::byte* workspace, int threads,
+           const SampleAdder* adder = nullptr);
 
  private:
   struct Primitive {
@@ -65,6 +76,7 @@ class ConvolutionEngine {
     const SampleReader& first;
     const std::byte* second;
     std::byte *result, *workspace;
+    const SampleAdder* adder;
   };
 
   const Primitive& primitive_for(std::int64_t samples);

@@ -1,6 +1,6 @@
 // norm_conv2d = conv2d of the rectified, normalised x, and its weights' gradient, where the normalised values exist for
-// a group of samples at a time: each task normalises a group into a scratch and convolves that. The gradient of the
-// normalised values is conv2d_backward_data, that of x batch_norm_backward gated by its input.
+// a group of samples at a time: each task normalises a group into a scratch and convolves that, then adds it to another
+// tensor if asked to. The gradient of x is norm_conv2d_backward_data.
 #include "norm_conv2d.h"
 #include "convolution_types.h"
 #include "normalization.h"
@@ -14,8 +14,9 @@ constexpr Bytes kScratch{128 * 1024};
 // Output pixels a group's gradient sums up before it is added to the chunk's: the addition is 2 % of the work then.
 constexpr std::int64_t kPixelsPerAddition = 1024;
 
-// x, mean, variance, gamma, beta; behind them the weights, or the gradient of the output.
-constexpr std::size_t kLast = 5;
+// x, mean, variance, gamma, beta; behind them the weights, or the gradient of the output; then, with `add`, what the
+// convolution is added to.
+constexpr int kLast = 5, kAdded = 6;
 
 ConvolutionSizes sizes_of(ConvolutionPass pass, const OpShape& shape) {
   if (pass == ConvolutionPass::forward)
@@ -42,18 +43,46 @@ struct NormalizingReader {
   }
 };
 
-// Workspace: the engine's, one scale and one shift per channel, then the scratch of every slot.
+THIMBLE_CLONES void add_into(const float* a, const float* b, float* sum, std::int64_t n) {
+#pragma GCC ivdep
+  for (std::int64_t i = 0; i < n; ++i) sum[i] = a[i] + b[i];
+}
+
+// Adds a group's convolution from the scratch of the slot at hand; `sum` may be `added`.
+struct GroupAdder {
+  std::int64_t elements_per_sample;
+  const float* added;
+  float* sum;
+  std::byte* own;
+  Bytes scratch_bytes;
+
+  static std::byte* scratch(const void* context, std::int64_t slot) {
+    const auto& self = *static_cast<const GroupAdder*>(context);
+    return self.own + slot * self.scratch_bytes.value;
+  }
+  static void add(const void* context, HalfOpen samples, std::int64_t slot) {
+    const auto& self = *static_cast<const GroupAdder*>(context);
+    const std::int64_t at = samples.begin * self.elements_per_sample;
+    add_into(floats(scratch(context, slot)), self.added + at, self.sum + at, samples.size() * self.elements_per_sample);
+  }
+};
+
+// Workspace: the engine's, one scale and one shift per channel, then the scratch of every slot, then what is added.
 class NormConvolution final : public Kernel {
  public:
   NormConvolution(ConvolutionPass pass, const OpShape& shape)
       : engine_(pass, sizes_of(pass, shape), int_attribute(shape.attributes, "group")),
         sizes_(NormSizes::of(shape.inputs[0])),
         scratch_bytes_(align_up(Bytes{4 * engine_.group() * sizes_.elements_per_sample()}, kAlignment)),
+        adds_(flag(shape.attributes, "add")),
+        sum_elements_(adds_ ? elements_per_sample(shape.outputs[0]) : 0),
+        sum_bytes_(align_up(Bytes{4 * engine_.group() * sum_elements_}, kAlignment)),
         epsilon_(real_attribute(shape.attributes, "epsilon")),
         threads_(shape.device.threads) {}
 
   Bytes workspace() const {
-    return engine_.workspace(threads_) + scale_shift_bytes(sizes_.channels) + scratch_bytes_ * engine_.slots(threads_);
+    return engine_.workspace(threads_) + scale_shift_bytes(sizes_.channels) +
+           (scratch_bytes_ + sum_bytes_) * engine_.slots(threads_);
   }
 
   void run(const KernelArguments& a) override {
@@ -62,19 +91,27 @@ class NormConvolution final : public Kernel {
                                    scale_shift(own, sizes_.channels, floats(a.inputs[3]), floats(a.inputs[4]),
                                                floats(a.inputs[1]), floats(a.inputs[2]), epsilon_),
                                    own + scale_shift_bytes(sizes_.channels).value, scratch_bytes_};
-    engine_.run(SampleReader{&reader, NormalizingReader::read}, a.inputs[kLast], a.outputs[0], a.workspace, threads_);
+    const SampleReader first{&reader, NormalizingReader::read};
+    if (!adds_) return engine_.run(first, a.inputs[kLast], a.outputs[0], a.workspace, threads_);
+    const GroupAdder group{sum_elements_, floats(a.inputs[kAdded]), floats(a.outputs[0]),
+                           reader.scratch + (scratch_bytes_ * engine_.slots(threads_)).value, sum_bytes_};
+    const SampleAdder adder{&group, GroupAdder::scratch, GroupAdder::add};
+    engine_.run(first, a.inputs[kLast], a.outputs[0], a.workspace, threads_, &adder);
   }
 
  private:
   ConvolutionEngine engine_;
   NormSizes sizes_;
   Bytes scratch_bytes_;
+  bool adds_;
+  std::int64_t sum_elements_;
+  Bytes sum_bytes_;
   double epsilon_;
   int threads_;
 };
 
 void expect_normalized(const std::string& kind, const std::vector<TensorType>& in, const Attributes& attributes) {
-  expect_inputs(kind, in, kLast + 1);
+  expect_inputs(kind, in, kLast + (flag(attributes, "add") ? 2 : 1));
   expect_activation(kind, in[0]);
   expect_channel_vectors(kind, in, 1, kLast);
   real_attribute(attributes, "epsilon");
@@ -84,11 +121,14 @@ void expect_normalized(const std::string& kind, const std::vector<TensorType>& i
 
 std::vector<OutputSpec> infer_forward(const std::vector<TensorType>& in, const Attributes& attributes) {
   expect_normalized("norm_conv2d", in, attributes);
-  return outputs_like(convolution_output("norm_conv2d", in[0], in[kLast], attributes));
+  const TensorType y = convolution_output("norm_conv2d", in[0], in[kLast], attributes);
+  if (flag(attributes, "add")) expect_same("norm_conv2d", in[kAdded], y);
+  return outputs_like(y);
 }
 
 std::vector<OutputSpec> infer_weights(const std::vector<TensorType>& in, const Attributes& attributes) {
   const std::string kind = "norm_conv2d_backward_weights";
+  if (flag(attributes, "add")) throw InvalidArgument(kind + ": adds to nothing");
   expect_normalized(kind, in, attributes);
   return {{"", convolution_weights(kind, in[0], in[kLast], attributes), Role::gradient}};
 }
@@ -118,6 +158,7 @@ std::int64_t norm_conv_weights_group(const TensorType& x, const TensorType& dy, 
 void register_norm_conv2d(OpRegistry& registry) {
   OpDefinition forward = definition("norm_conv2d", ConvolutionPass::forward);
   forward.infer = infer_forward;
+  forward.in_place = {{kAdded, 0}};
   registry.add(forward);
   OpDefinition weights = definition("norm_conv2d_backward_weights", ConvolutionPass::backward_weights);
   weights.infer = infer_weights;

@@ -1,9 +1,9 @@
-// How many samples norm_conv2d normalises at a time, for who writes such an op into a graph.
+// How much norm_conv2d and its gradients work on at a time, for who writes such an op into a graph.
 #pragma once
 
 #include <cstdint>
 
-#include "thimble/tensor.h"
+#include "thimble/op_registry.h"
 
 namespace thimble {
 
@@ -13,5 +13,11 @@ std::int64_t norm_conv_group(const TensorType& x);
 /// As above for the weights' gradient, where a group after a chunk's first takes a second packed gradient, and adds it:
 /// groups are so large that adding stays cheap, and whole chunks where that is the smaller workspace.
 std::int64_t norm_conv_weights_group(const TensorType& x, const TensorType& dy, const TensorType& w);
+
+/// Input channels whose gradient exists at a time: a quarter of x, at least what a vector holds.
+std::int64_t norm_conv_slice(const TensorType& x);
+
+/// The second half of the rewrite "norm_conv".
+Graph join_norm_conv_neighbours(const Graph& graph, const OpRegistry& registry);
 
 }  // namespace thimble

@@ -1,6 +1,7 @@
 // The rewrite "norm_conv": where only convolutions, their weights' gradients and the normalisation's own gradient read
 // a normalised, rectified value h, it disappears. conv2d(h, w) becomes norm_conv2d(x, ..., w), the weights' gradient
-// likewise, the gate of the ReLU is computed from x, and of batch_norm only the statistics remain.
+// likewise, the gate of the ReLU is computed from x, and of batch_norm only the statistics remain. The second half is
+// in norm_conv_neighbours.cpp.
 #include "norm_conv2d.h"
 #include "registration.h"
 #include "thimble/rewrite.h"
@@ -129,8 +130,9 @@ class Rewriter {
 }  // namespace
 
 void register_norm_conv_rewrite(OpRegistry& registry) {
-  registry.add_rewrite(
-      {kName, [](const Graph& graph, const OpRegistry& ops) { return Rewriter(graph, ops).rewrite(); }});
+  registry.add_rewrite({kName, [](const Graph& graph, const OpRegistry& ops) {
+                          return join_norm_conv_neighbours(Rewriter(graph, ops).rewrite(), ops);
+                        }});
 }
 
 }  // namespace thimble

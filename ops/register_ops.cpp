@@ -32,6 +32,7 @@ void register_ops(OpRegistry& registry) {
   register_batch_norm(registry);
   register_batch_norm_backward(registry);
   register_norm_conv2d(registry);
+  register_norm_conv2d_backward_data(registry);
   register_norm_conv_rewrite(registry);
   register_relu(registry);
   register_add(registry);

@@ -98,7 +98,7 @@ class SequenceBuilder {
   void make_inputs_of(OpId op) {
     const std::vector<TensorId>& wanted = graph_.ops[op].inputs;
     const std::vector<OpId> pass = pass_for(wanted);
-    std::int32_t smallest = kOnDemand;
+    std::int32_t smallest = kWithinBlock;
     std::size_t block_begin = 0;  // in the pass: where its last value between blocks is made
     for (std::size_t i = 0; i < pass.size(); ++i) {
       sequence_.push_back(pass[i]);
@@ -110,7 +110,8 @@ class SequenceBuilder {
     for (std::size_t i = 0; i < pass.size(); ++i)
       for (TensorId t : graph_.ops[pass[i]].outputs) {
         const bool is_wanted = std::find(wanted.begin(), wanted.end(), t) != wanted.end();
-        const bool is_ranked = ranks_[t] != kOnDemand && (ranks_[t] == smallest || i >= block_begin);
+        const bool is_ranked =
+            (ranks_[t] < kWithinBlock && ranks_[t] == smallest) || (ranks_[t] != kOnDemand && i >= block_begin);
         available_[t] = is_view(t) ? available_[graph_.ops[pass[i]].inputs[0]] : is_wanted || is_ranked;
       }
   }

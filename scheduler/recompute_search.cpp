@@ -38,7 +38,10 @@ class Search {
   std::vector<RecomputeOption> run() {
     look_at(keep_everything(graph_));
     for (std::size_t period = 1; period <= basis_.between.size() + 1; ++period)
-      for (std::int32_t inside : {0, 1, kOnDemand}) look_at(pattern(period, inside));
+      for (std::int32_t inside : {0, 1, kWithinBlock, kOnDemand}) {
+        look_at(nested_pattern(period, inside));
+        look_at(flat_pattern(period, inside));
+      }
     double rate = kFirstRate;
     for (int i = 0; i < kRates; ++i, rate *= kRateStep) descend(rate);
     return front();
@@ -99,8 +102,17 @@ class Search {
     return seconds;
   }
 
+  // Every period-th value between blocks is kept, the others are held by the pass that ends behind them alone.
+  RecomputeRanks flat_pattern(std::size_t period, std::int32_t rank_inside) const {
+    RecomputeRanks ranks = keep_everything(graph_);
+    for (TensorId t : values_) ranks[t] = rank_inside;
+    for (std::size_t i = 0; i < basis_.between.size(); ++i)
+      ranks[basis_.between[i]] = (i + 1) % period == 0 ? 0 : kWithinBlock;
+    return ranks;
+  }
+
   // Every period-th value between blocks is kept, the others are nested by halves; what is inside a block has one rank.
-  RecomputeRanks pattern(std::size_t period, std::int32_t rank_inside) const {
+  RecomputeRanks nested_pattern(std::size_t period, std::int32_t rank_inside) const {
     RecomputeRanks ranks = keep_everything(graph_);
     for (TensorId t : values_) ranks[t] = rank_inside;
     for (std::size_t i = 0; i < basis_.between.size(); ++i) {
@@ -120,32 +132,62 @@ class Search {
     return ranks;
   }
 
-  // Coordinate descent from the best seen so far under this rate.
+  // Descent from the best seen so far under this rate: one value's rank at a time, then two values' ranks exchanged.
   void descend(double rate) {
     std::size_t best = 0;
     for (std::size_t i = 1; i < found_.size(); ++i)
       if (score(found_[i], rate) < score(found_[best], rate)) best = i;
-    RecomputeRanks ranks = found_[best].ranks;
-    double lowest = score(found_[best], rate);
-    for (bool improved = true; improved && evaluations_left_ > 0;) {
-      improved = false;
-      for (TensorId t : values_)
-        for (std::int32_t rank : {0, 1, 2, 3, kDeepestRank, kOnDemand}) {
-          if (rank > 1 && rank != kOnDemand && !std::binary_search(basis_.between.begin(), basis_.between.end(), t))
-            continue;
-          const std::int32_t before = ranks[t];
-          if (rank == before || evaluations_left_ <= 0) continue;
-          ranks[t] = rank;
-          const double now = score(*look_at(ranks), rate);
-          if (now < lowest - 1e-12) {
-            lowest = now;
-            improved = true;
-          } else {
-            ranks[t] = before;
-          }
-        }
+    Place place{found_[best].ranks, score(found_[best], rate), rate};
+    while (evaluations_left_ > 0 && (change_one(place) || exchange_two(place))) {
     }
   }
+
+  // Where a descent stands.
+  struct Place {
+    RecomputeRanks ranks;
+    double score, rate;
+  };
+
+  // Whether the ranks as they are now are better than they were; if so, the place is there.
+  bool is_better(Place& place) {
+    const double now = score(*look_at(place.ranks), place.rate);
+    if (now >= place.score - 1e-12) return false;
+    place.score = now;
+    return true;
+  }
+
+  bool change_one(Place& place) {
+    bool improved = false;
+    for (TensorId t : values_)
+      for (std::int32_t rank : {0, 1, 2, 3, kDeepestRank, kWithinBlock, kOnDemand}) {
+        if (rank > 1 && rank <= kDeepestRank && !is_between(t)) continue;
+        const std::int32_t before = place.ranks[t];
+        if (rank == before || evaluations_left_ <= 0) continue;
+        place.ranks[t] = rank;
+        if (is_better(place))
+          improved = true;
+        else
+          place.ranks[t] = before;
+      }
+    return improved;
+  }
+
+  bool exchange_two(Place& place) {
+    bool improved = false;
+    for (std::size_t i = 0; i < values_.size(); ++i)
+      for (std::size_t j = 0; j < i; ++j) {
+        std::int32_t &a = place.ranks[values_[i]], &b = place.ranks[values_[j]];
+        if (a == b || is_between(values_[i]) != is_between(values_[j]) || evaluations_left_ <= 0) continue;
+        std::swap(a, b);
+        if (is_better(place))
+          improved = true;
+        else
+          std::swap(a, b);
+      }
+    return improved;
+  }
+
+  bool is_between(TensorId t) const { return std::binary_search(basis_.between.begin(), basis_.between.end(), t); }
 
   std::vector<RecomputeOption> front() const {
     std::vector<std::size_t> by_time(found_.size());

@@ -180,7 +180,8 @@ class ScheduleBuilder {
     for (InPlacePair pair : definition.in_place) {
       if (static_cast<std::size_t>(pair.output) != output) continue;
       const auto input_index = static_cast<std::size_t>(pair.input);
-      const TensorId input = op.inputs.at(input_index);
+      if (input_index >= op.inputs.size()) continue;
+      const TensorId input = op.inputs[input_index];
       const Instance& instance = schedule_.instances[instance_of_[input]];
       const Storage& storage = schedule_.storages[instance.storage];
       const bool dies_here = users_end_[instance.storage] == step + 1;

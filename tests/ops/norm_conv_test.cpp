@@ -236,7 +236,8 @@ class NormConvRewrite : public ::testing::Test {
       if (op.name == name) return op.kind;
     return "none";
   }
-  static std::vector<std::string> input_names(const Graph& graph, std::string_view name) {
+  using Names = std::vector<std::string>;
+  static Names input_names(const Graph& graph, std::string_view name) {
     std::vector<std::string> names;
     for (const Op& op : graph.ops)
       if (op.name == name)
@@ -255,25 +256,52 @@ TEST_F(NormConvRewrite, TakesTheNormalisedValueOutOfTheStep) {
   const Graph before = step(), after = rewritten(before);
   ASSERT_NE(before.find("bn"), kNoTensor);
   EXPECT_EQ(after.find("bn"), kNoTensor);
-  EXPECT_EQ(after.ops.size(), before.ops.size());
-  EXPECT_EQ(after.tensors.size(), before.tensors.size() - 1);
   EXPECT_EQ(kind_of(after, "bn"), "batch_statistics");
   EXPECT_EQ(kind_of(after, "stem"), "conv2d");
-  const std::vector<std::string> normalized{"stem", "bn.mean", "bn.variance", "bn.weight", "bn.bias"};
+  const Names normalized{"stem", "bn.mean", "bn.variance", "bn.weight", "bn.bias"};
+  const auto with = [](Names names, const Names& more) {
+    names.insert(names.end(), more.begin(), more.end());
+    return names;
+  };
+  EXPECT_EQ(input_names(after, "left"), with(normalized, {"left.weight", "right"})) << "takes in the sum";
+  EXPECT_EQ(input_names(after, "right"), with(normalized, {"right.weight"}));
   for (const std::string side : {"left", "right"}) {
-    auto expected = normalized;
-    expected.push_back(side + ".weight");
     EXPECT_EQ(kind_of(after, side), "norm_conv2d");
-    EXPECT_EQ(input_names(after, side), expected);
-    expected.back() = input_names(before, side + ".d_weight")[1];
     EXPECT_EQ(kind_of(after, side + ".d_weight"), "norm_conv2d_backward_weights");
-    EXPECT_EQ(input_names(after, side + ".d_weight"), expected);
-    EXPECT_EQ(kind_of(after, side + ".d_input"), "conv2d_backward_data");
+    EXPECT_EQ(input_names(after, side + ".d_weight"), with(normalized, {input_names(before, side + ".d_weight")[1]}));
+    EXPECT_EQ(kind_of(after, side + ".d_input"), "none");
   }
+  const std::string dy = input_names(before, "left.d_input")[0];
+  EXPECT_EQ(kind_of(after, "bn.d_input"), "norm_conv2d_pair_backward_data");
   EXPECT_EQ(input_names(after, "bn.d_input"),
-            (std::vector<std::string>{input_names(before, "bn.d_input")[0], "stem", "bn.weight", "bn.mean",
-                                      "bn.variance", "bn.bias"}));
-  EXPECT_EQ(rewritten(after), after);  // nothing is left to do
+            (Names{dy, "right.weight", "stem", "bn.mean", "bn.variance", "bn.weight", "bn.bias", dy, "left.weight"}));
+  EXPECT_EQ(after.ops.size(), before.ops.size() - 4);  // the sum, two data gradients and theirs
+  EXPECT_EQ(rewritten(after), after);                  // nothing is left to do
+}
+
+TEST_F(NormConvRewrite, AddsTheGradientOfWhatSkipsABlock) {
+  const TensorId x = convolution("stem", images_);
+  const TensorId y = convolution("last", norm("bn", x));
+  finish(graph_.add_op(registry_, "add", "sum", {x, y}).front());
+  const Graph before = step(), after = rewritten(before);
+  EXPECT_EQ(kind_of(after, "sum"), "none");
+  EXPECT_EQ(input_names(after, "last").back(), "stem");
+  EXPECT_EQ(kind_of(after, "bn.d_input"), "norm_conv2d_backward_data");
+  const std::string dy = input_names(before, "last.d_input")[0];
+  EXPECT_EQ(input_names(after, "bn.d_input"),
+            (Names{dy, "last.weight", "stem", "bn.mean", "bn.variance", "bn.weight", "bn.bias", dy}));
+  EXPECT_EQ(after.find("bn.d_input"), kNoTensor) << "the sum of both gradients is made at once";
+}
+
+TEST_F(NormConvRewrite, LeavesAGradientThatSomebodyElseReads) {
+  const TensorId h = norm("bn", convolution("stem", images_));
+  finish(convolution("last", h));
+  Graph before = step();
+  before.mark_output(before.find("last.d_input"));
+  const Graph after = rewritten(before);
+  EXPECT_EQ(kind_of(after, "last"), "norm_conv2d");
+  EXPECT_EQ(kind_of(after, "last.d_input"), "conv2d_backward_data");
+  EXPECT_EQ(kind_of(after, "bn.d_input"), "batch_norm_backward");
 }
 
 TEST_F(NormConvRewrite, TakesAMaskAwayToo) {

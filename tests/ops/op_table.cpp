@@ -158,6 +158,18 @@ void add_norm_convolutions(std::vector<Row>& rows) {
     inputs.back() = samples({x[0], extent(1), extent(2), w[0]});
     rows.push_back({name + "_weights", "norm_conv2d_backward_weights", inputs, attributes, 1e-5, kSums, rows.size()});
   };
+  const auto added = [&](const std::string& name, Shape x, Shape w, std::int64_t group) {
+    const Shape c{x.back()}, y{x[0], x[1], x[2], w[0]};
+    Attributes attributes = norm_window(1, w[2] / 2, group);
+    attributes["add"] = std::int64_t{1};
+    rows.push_back({name,
+                    "norm_conv2d",
+                    {samples(x), weights(c), positive(c), weights(c), weights(c), weights(w), samples(y)},
+                    attributes,
+                    5e-6,
+                    kSums,
+                    rows.size()});
+  };
   row("norm_conv_3x3", {5, 8, 8, 16}, {16, 16, 3, 3}, 1, 1, 1);
   row("norm_conv_3x3_stride_2", {17, 8, 8, 16}, {32, 16, 3, 3}, 2, 1, 2);
   row("norm_conv_1x1_stride_2", {17, 8, 8, 16}, {32, 16, 1, 1}, 2, 0, 2);
@@ -169,6 +181,48 @@ void add_norm_convolutions(std::vector<Row>& rows) {
   row("norm_conv_one_pixel", {2, 1, 1, 1}, {1, 1, 1, 1}, 1, 0, 1);
   row("norm_conv_whole_chunks", {17, 4, 4, 64}, {64, 64, 3, 3}, 1, 1, 1000);
   row("norm_conv_many_samples", {100, 4, 4, 16}, {16, 16, 3, 3}, 1, 1, 5);
+  added("norm_conv_added", {21, 6, 5, 16}, {16, 16, 3, 3}, 2);
+  added("norm_conv_added_other_channels", {5, 4, 4, 8}, {24, 8, 1, 1}, 1);
+  added("norm_conv_added_whole_chunks", {17, 4, 3, 5}, {5, 5, 3, 3}, 1000);
+}
+
+// Slices that do and do not divide the channels, with a sum or a second convolution (1x1, its stride) or neither.
+void add_norm_convolution_gradients(std::vector<Row>& rows) {
+  const auto row = [&](const std::string& name, Shape x, Shape w, std::int64_t stride, std::int64_t padding,
+                       std::int64_t channels, bool add, std::int64_t second_stride) {
+    const Shape c{x.back()};
+    Attributes attributes = window(stride, padding);
+    attributes["epsilon"] = 1e-5;
+    attributes["channels"] = channels;
+    const auto extent = [&](std::size_t axis) { return (x[axis] + 2 * padding - w[axis + 1]) / stride + 1; };
+    std::vector<RowInput> inputs{samples({x[0], extent(1), extent(2), w[0]}),
+                                 weights(w),
+                                 samples(x),
+                                 weights(c),
+                                 positive(c),
+                                 weights(c),
+                                 weights(c)};
+    if (add) {
+      attributes["add"] = std::int64_t{1};
+      inputs.push_back(samples(x));
+    }
+    if (second_stride != 0) {
+      attributes["second_stride"] = second_stride;
+      attributes["second_padding"] = std::int64_t{0};
+      inputs.push_back(samples({x[0], (x[1] - 1) / second_stride + 1, (x[2] - 1) / second_stride + 1, 6}));
+      inputs.push_back(weights({6, x[3], 1, 1}));
+    }
+    const char* kind = second_stride != 0 ? "norm_conv2d_pair_backward_data" : "norm_conv2d_backward_data";
+    rows.push_back({name, kind, inputs, attributes, 1e-5, kSums, rows.size()});
+  };
+  row("norm_conv_data", {5, 8, 8, 16}, {16, 16, 3, 3}, 1, 1, 8, false, 0);
+  row("norm_conv_data_second", {17, 8, 8, 16}, {32, 16, 3, 3}, 2, 1, 8, false, 2);
+  row("norm_conv_data_added", {21, 5, 5, 24}, {16, 24, 1, 1}, 1, 0, 16, true, 0);
+  row("norm_conv_data_odd_everything", {19, 7, 5, 5}, {7, 5, 3, 3}, 2, 1, 2, false, 1);
+  row("norm_conv_data_all_channels", {4, 6, 7, 8}, {8, 8, 2, 3}, 1, 1, 1000, false, 2);
+  row("norm_conv_data_second_in_groups", {21, 48, 44, 8}, {4, 8, 3, 3}, 1, 1, 8, false, 1);
+  row("norm_conv_data_one_sample", {1, 12, 12, 32}, {32, 32, 3, 3}, 1, 1, 8, true, 0);
+  row("norm_conv_data_one_channel_at_a_time", {3, 4, 4, 3}, {3, 3, 3, 3}, 1, 1, 1, false, 1);
 }
 
 // What is left of batch normalisation where convolutions take in the rest.
@@ -198,6 +252,7 @@ std::vector<Row> op_table() {
   add_element_wise(rows);
   add_heads(rows);
   add_norm_convolutions(rows);
+  add_norm_convolution_gradients(rows);
   add_parts_of_norms(rows);
   return rows;
 }

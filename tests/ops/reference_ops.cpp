@@ -137,6 +137,36 @@ Array norm_convolution_weights(const ReferenceCall& call) {
   return convolution_gradient(convolution_of_normalized(call, w), dy)[1];
 }
 
+Array sum(const Array& a, const Array& b) {
+  Array y = a;
+  for (Index i = 0; i < count(y); ++i) at(y, i) += at(b, i);
+  return y;
+}
+
+Array norm_convolution(const ReferenceCall& call) {
+  const Array y = convolution(convolution_of_normalized(call, call.inputs[5]));
+  return whole(call, "add") != 0 ? sum(y, call.inputs[6]) : y;
+}
+
+// {dy, w, x, mean, variance, gamma, beta}, then what is added to dx, or another dy and w.
+std::vector<Array> norm_convolution_data(const ReferenceCall& call) {
+  const auto& in = call.inputs;
+  const bool adds = whole(call, "add") != 0;
+  ReferenceCall convolved = call, norm = call;
+  convolved.inputs = {zeros(in[2].shape), in[1]};
+  Array gradient = convolution_gradient(convolved, in[0])[0];
+  if (call.kind == "norm_conv2d_pair_backward_data") {
+    convolved.inputs[1] = in[8];
+    convolved.attributes = {{"stride", whole(call, "second_stride")}, {"padding", whole(call, "second_padding")}};
+    gradient = sum(gradient, convolution_gradient(convolved, in[7])[0]);
+  }
+  norm.inputs = {gradient, in[2], in[5], in[3], in[4], in[6]};
+  norm.attributes["relu"] = Index{1};
+  std::vector<Array> all = batch_norm_backward(norm);
+  if (adds) all[0] = sum(all[0], in[7]);
+  return all;
+}
+
 std::vector<Array> running_statistics(const ReferenceCall& call) {
   const double momentum = real(call, "momentum");
   const auto n = static_cast<double>(call.batch / 2 * whole(call, "elements_per_sample"));  // half a batch is at hand
@@ -263,12 +293,6 @@ Array relu(const Array& x) {
   return y;
 }
 
-Array sum(const Array& a, const Array& b) {
-  Array y = a;
-  for (Index i = 0; i < count(y); ++i) at(y, i) += at(b, i);
-  return y;
-}
-
 }  // namespace
 
 std::vector<Array> forward_reference(const ReferenceCall& call) {
@@ -280,7 +304,9 @@ std::vector<Array> forward_reference(const ReferenceCall& call) {
   }
   if (kind == "batch_statistics") return statistics(call.inputs[0]);
   if (kind == "batch_norm_backward") return batch_norm_backward(call);
-  if (kind == "norm_conv2d") return {convolution(convolution_of_normalized(call, call.inputs[5]))};
+  if (kind == "norm_conv2d") return {norm_convolution(call)};
+  if (kind == "norm_conv2d_backward_data" || kind == "norm_conv2d_pair_backward_data")
+    return norm_convolution_data(call);
   if (kind == "norm_conv2d_backward_weights") return {norm_convolution_weights(call)};
   if (kind == "batch_norm_inference") return {normalized(call, call.inputs[3], call.inputs[4])};
   if (kind == "running_statistics") return running_statistics(call);

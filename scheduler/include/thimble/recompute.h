@@ -2,9 +2,8 @@
 //
 //   const RecomputeBasis basis = recompute_basis(step_graph, registry);
 //   RecomputeRanks ranks = keep_everything(step_graph);
-//   ranks[x] = kOnDemand;                                       // dropped after the forward pass, made again when
-//   asked for make_schedule(step_graph, registry, device, {.sequence = recompute_sequence(step_graph, registry, basis,
-//   ranks)});
+//   ranks[x] = kOnDemand;  // dropped after the forward pass, made again when asked for
+//   make_schedule(step_graph, registry, device, {.sequence = recompute_sequence(step_graph, registry, basis, ranks)});
 //
 // Rank 0 is kept from the forward pass. Where the backward pass asks for a value that is gone, one pass makes it again
 // from the nearest values still there. Of all that this pass makes it holds, until their last readers, the value asked
@@ -22,6 +21,9 @@ namespace thimble {
 
 /// No rank: held by a pass only if it was made for this value.
 inline constexpr std::int32_t kOnDemand = INT32_MAX;
+
+/// A rank behind all numbers: held by a pass that ends in this value's block, not by those that pass through.
+inline constexpr std::int32_t kWithinBlock = INT32_MAX - 1;
 
 /// One per tensor of the graph; only those of `RecomputeBasis::values` count.
 using RecomputeRanks = IdVector<TensorId, std::int32_t>;

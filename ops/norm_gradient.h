@@ -1,0 +1,32 @@
+// The gradient of batch normalisation, of all channels or of some, for every op that has it: who shares the formula
+// shares the bits.
+#pragma once
+
+#include "normalization.h"
+
+namespace thimble {
+
+/// What says where the ReLU behind a normalisation lets a gradient through.
+enum class ReluGate { none, output, mask, input };
+
+/// `sizes.channels` neighbouring channels of an activation whose rows are `stride` floats apart. Statistics, factors
+/// and their gradients start at the first of those channels.
+struct NormGradient {
+  NormSizes sizes;
+  std::int64_t stride;
+  double epsilon;
+  const float* dy;  ///< the gradient of the output, rows of sizes.channels
+  const float *x, *gamma, *mean, *variance;
+  ReluGate gate = ReluGate::none;
+  const std::byte* gate_data = nullptr;  ///< of the gates `output` (y) and `mask`, which take all channels of x
+  const float* beta = nullptr;           ///< of the gate `input`
+  const float* after = nullptr;          ///< if any, added to dx; strided like x
+  float* dx;                             ///< strided like x; may be x or `after`, or dy where that is as wide
+  float *dgamma, *dbeta;
+};
+
+Bytes norm_gradient_workspace(const NormSizes& sizes, ReluGate gate);
+
+void run_norm_gradient(const NormGradient& gradient, std::byte* workspace, int threads);
+
+}  // namespace thimble
