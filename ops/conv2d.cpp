@@ -15,15 +15,15 @@ ConvolutionSizes sizes_of(ConvolutionPass pass, const OpShape& shape) {
 
 class ConvolutionKernel final : public Kernel {
  public:
-  ConvolutionKernel(ConvolutionPass pass, const OpShape& shape)
-      : engine_(pass, sizes_of(pass, shape)), threads_(shape.device.threads) {}
+  ConvolutionKernel(ConvolutionPass pass, const OpShape& shape) : shape_(shape), engine_(pass, sizes_of(pass, shape)) {}
   void run(const KernelArguments& a) override {
-    engine_.run(a.inputs[0], a.inputs[1], a.outputs[0], a.workspace, threads_);
+    engine_.set_adding(adds_weights_gradient(shape_, a));
+    engine_.run(a.inputs[0], a.inputs[1], a.outputs[0], a.workspace, shape_.device.threads);
   }
 
  private:
+  OpShape shape_;
   ConvolutionEngine engine_;
-  int threads_;
 };
 
 std::vector<OutputSpec> infer_forward(const std::vector<TensorType>& in, const Attributes& attributes) {
@@ -46,8 +46,9 @@ std::vector<OutputSpec> infer_data(const std::vector<TensorType>& in, const Attr
 }
 
 std::vector<OutputSpec> infer_weights(const std::vector<TensorType>& in, const Attributes& attributes) {
-  expect_inputs("conv2d_backward_weights", in, 2);
-  return {{"", convolution_weights("conv2d_backward_weights", in[0], in[1], attributes), Role::gradient}};
+  const std::string kind = "conv2d_backward_weights";
+  if (in.size() < 2) expect_inputs(kind, in, 2);
+  return weights_gradient_output(kind, in, 2, convolution_weights(kind, in[0], in[1], attributes), attributes);
 }
 
 // The weights' gradient first: after it the input may die, before the data gradient is made.
@@ -90,6 +91,7 @@ void register_conv2d(OpRegistry& registry) {
   registry.add(data);
   OpDefinition weights = definition("conv2d_backward_weights", ConvolutionPass::backward_weights);
   weights.infer = infer_weights;
+  weights.may_accumulate = true;
   registry.add(weights);
 }
 

@@ -13,8 +13,9 @@ namespace {
 using dnnl::memory;
 using Tag = memory::format_tag;
 
-constexpr std::int64_t kChunks = 8;        // no sum over samples: as many as keep threads busy
-constexpr std::int64_t kWeightChunks = 4;  // each costs a partial gradient, and fixes the order of the sum
+constexpr std::int64_t kChunks = 8;  // no sum over samples: as many as keep threads busy
+// Each costs a partial gradient, and fixes the order of the sum: fewer where the gradient is larger than what it is of.
+constexpr std::int64_t kWeightChunks = 4, kFewestWeightChunks = 2;
 
 const dnnl::engine& cpu() {
   static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
@@ -85,7 +86,7 @@ Bytes aligned(std::size_t size) { return align_up(Bytes{static_cast<std::int64_t
 ConvolutionEngine::ConvolutionEngine(ConvolutionPass pass, const ConvolutionSizes& sizes, std::int64_t group)
     : pass_(pass),
       sizes_(sizes),
-      chunks_(chunks(pass, sizes.samples)),
+      chunks_(chunks(pass, sizes)),
       group_(group > 0 ? std::min(group, chunks_.size) : chunks_.size),
       source_bytes_(sizes.height * sizes.width * sizes.inputs * 4),
       destination_bytes_(sizes.out_height * sizes.out_width * sizes.outputs * 4) {
@@ -95,8 +96,11 @@ ConvolutionEngine::ConvolutionEngine(ConvolutionPass pass, const ConvolutionSize
   make_reorder();
 }
 
-Chunks ConvolutionEngine::chunks(ConvolutionPass pass, std::int64_t samples) {
-  return Chunks::of(samples, pass == ConvolutionPass::backward_weights ? kWeightChunks : kChunks);
+Chunks ConvolutionEngine::chunks(ConvolutionPass pass, const ConvolutionSizes& s) {
+  if (pass != ConvolutionPass::backward_weights) return Chunks::of(s.samples, kChunks);
+  const std::int64_t arguments = s.samples * (s.height * s.width * s.inputs + s.out_height * s.out_width * s.outputs);
+  const std::int64_t gradient = s.outputs * s.inputs * s.kernel_height * s.kernel_width;
+  return Chunks::of(s.samples, std::clamp(arguments / gradient, kFewestWeightChunks, kWeightChunks));
 }
 
 Bytes ConvolutionEngine::workspace(int threads) const {
@@ -104,6 +108,7 @@ Bytes ConvolutionEngine::workspace(int threads) const {
   return packed_bytes_ * (is_weights() ? chunks_.count : 1) + scratch_bytes_ * chunks_.count + packed_bytes_ * further;
 }
 
+// Never runs while a chunk does, so the first chunk's scratchpad serves it too.
 void ConvolutionEngine::make_reorder() {
   plain_ = memory(plain_weights(sizes_), cpu(), DNNL_MEMORY_NONE);
   packed_memory_ = memory(packed_, cpu(), DNNL_MEMORY_NONE);
@@ -111,12 +116,20 @@ void ConvolutionEngine::make_reorder() {
   memory& to = is_weights() ? plain_ : packed_memory_;
   const dnnl::reorder::primitive_desc reordering(from, to, user_scratchpad());
   reorder_ = dnnl::reorder(reordering);
+  scratch_bytes_ = std::max(scratch_bytes_, aligned(reordering.scratchpad_desc().get_size()));
+  if (is_weights()) {
+    dnnl::primitive_attr adding = user_scratchpad();
+    dnnl::post_ops sum;
+    sum.append_sum(1.0f);
+    adding.set_post_ops(sum);
+    const dnnl::reorder::primitive_desc also(from, to, adding);
+    adding_reorder_ = dnnl::reorder(also);
+    scratch_bytes_ = std::max(scratch_bytes_, aligned(also.scratchpad_desc().get_size()));
+  }
   reorder_stream_ = dnnl::stream(cpu());
   reorder_scratchpad_ = memory(reordering.scratchpad_desc(), cpu(), DNNL_MEMORY_NONE);
   reorder_arguments_ = {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}, {DNNL_ARG_SCRATCHPAD, reorder_scratchpad_}};
   packed_bytes_ = aligned(packed_.get_size());
-  // Never while a chunk runs, so the first chunk's scratchpad serves the reorder too.
-  scratch_bytes_ = std::max(scratch_bytes_, aligned(reordering.scratchpad_desc().get_size()));
 }
 
 const ConvolutionEngine::Primitive& ConvolutionEngine::primitive_for(std::int64_t samples) {
@@ -191,7 +204,7 @@ void ConvolutionEngine::reorder(const std::byte* plain, std::byte* workspace) {
   set_handle(plain_, plain);
   set_handle(packed_memory_, workspace);
   set_handle(reorder_scratchpad_, workspace + packed_bytes_.value * (is_weights() ? chunks_.count : 1));
-  reorder_.execute(reorder_stream_, reorder_arguments_);
+  (adds_ ? adding_reorder_ : reorder_).execute(reorder_stream_, reorder_arguments_);
   reorder_stream_.wait();
 }
 

@@ -41,7 +41,7 @@ class ConvolutionEngine {
  public:
   /// `group`: how many samples a primitive takes at once; 0 is a whole chunk.
   ConvolutionEngine(ConvolutionPass pass, const ConvolutionSizes& sizes, std::int64_t group = 0);
-  static Chunks chunks(ConvolutionPass pass, std::int64_t samples);
+  static Chunks chunks(ConvolutionPass pass, const ConvolutionSizes& sizes);
   Bytes workspace(int threads) const;
   std::int64_t group() const { return group_; }  ///< never more than a chunk
   std::int64_t slots(int threads) const { return slot_count(threads, chunks_.count); }
@@ -50,6 +50,8 @@ class ConvolutionEngine {
   /// (forward and data), it is its to do with a group's result what it likes.
   void run(const std::byte* first, const std::byte* second, std::byte* result, std::byte* workspace, int threads,
            const SampleAdder* adder = nullptr);
+  /// Adds to the weights' gradient instead of overwriting it, from the next run on or no longer.
+  void set_adding(bool adds) { adds_ = adds; }
   /// As above, the first argument read a group at a time.
   void run(const SampleReader& first, const std::byte* second, std::byte* result, std::byte* workspace, int threads,
            const SampleAdder* adder = nullptr);
@@ -94,13 +96,14 @@ class ConvolutionEngine {
   ConvolutionSizes sizes_;
   Chunks chunks_;
   std::int64_t group_;
+  bool adds_ = false;
   std::int64_t source_bytes_, destination_bytes_;  // of one sample
   dnnl::memory::desc packed_;
   Bytes packed_bytes_, scratch_bytes_;
   std::vector<Primitive> primitives_;
   std::vector<ChunkRun> runs_;
   dnnl::memory plain_, packed_memory_, reorder_scratchpad_;
-  dnnl::reorder reorder_;
+  dnnl::reorder reorder_, adding_reorder_;
   std::unordered_map<int, dnnl::memory> reorder_arguments_;
   dnnl::stream reorder_stream_;
 };

@@ -16,7 +16,7 @@ constexpr std::int64_t kPixelsPerAddition = 1024;
 
 // x, mean, variance, gamma, beta; behind them the weights, or the gradient of the output; then, with `add`, what the
 // convolution is added to.
-constexpr int kLast = 5, kAdded = 6;
+constexpr std::size_t kLast = 5, kAdded = 6;
 
 ConvolutionSizes sizes_of(ConvolutionPass pass, const OpShape& shape) {
   if (pass == ConvolutionPass::forward)
@@ -71,7 +71,8 @@ struct GroupAdder {
 class NormConvolution final : public Kernel {
  public:
   NormConvolution(ConvolutionPass pass, const OpShape& shape)
-      : engine_(pass, sizes_of(pass, shape), int_attribute(shape.attributes, "group")),
+      : shape_(shape),
+        engine_(pass, sizes_of(pass, shape), int_attribute(shape.attributes, "group")),
         sizes_(NormSizes::of(shape.inputs[0])),
         scratch_bytes_(align_up(Bytes{4 * engine_.group() * sizes_.elements_per_sample()}, kAlignment)),
         adds_(flag(shape.attributes, "add")),
@@ -92,6 +93,7 @@ class NormConvolution final : public Kernel {
                                                floats(a.inputs[1]), floats(a.inputs[2]), epsilon_),
                                    own + scale_shift_bytes(sizes_.channels).value, scratch_bytes_};
     const SampleReader first{&reader, NormalizingReader::read};
+    engine_.set_adding(adds_weights_gradient(shape_, a));
     if (!adds_) return engine_.run(first, a.inputs[kLast], a.outputs[0], a.workspace, threads_);
     const GroupAdder group{sum_elements_, floats(a.inputs[kAdded]), floats(a.outputs[0]),
                            reader.scratch + (scratch_bytes_ * engine_.slots(threads_)).value, sum_bytes_};
@@ -100,6 +102,7 @@ class NormConvolution final : public Kernel {
   }
 
  private:
+  OpShape shape_;
   ConvolutionEngine engine_;
   NormSizes sizes_;
   Bytes scratch_bytes_;
@@ -110,8 +113,8 @@ class NormConvolution final : public Kernel {
   int threads_;
 };
 
+// `in` has kLast + 1 inputs at least.
 void expect_normalized(const std::string& kind, const std::vector<TensorType>& in, const Attributes& attributes) {
-  expect_inputs(kind, in, kLast + (flag(attributes, "add") ? 2 : 1));
   expect_activation(kind, in[0]);
   expect_channel_vectors(kind, in, 1, kLast);
   real_attribute(attributes, "epsilon");
@@ -120,6 +123,7 @@ void expect_normalized(const std::string& kind, const std::vector<TensorType>& i
 }
 
 std::vector<OutputSpec> infer_forward(const std::vector<TensorType>& in, const Attributes& attributes) {
+  expect_inputs("norm_conv2d", in, kLast + (flag(attributes, "add") ? 2 : 1));
   expect_normalized("norm_conv2d", in, attributes);
   const TensorType y = convolution_output("norm_conv2d", in[0], in[kLast], attributes);
   if (flag(attributes, "add")) expect_same("norm_conv2d", in[kAdded], y);
@@ -128,9 +132,11 @@ std::vector<OutputSpec> infer_forward(const std::vector<TensorType>& in, const A
 
 std::vector<OutputSpec> infer_weights(const std::vector<TensorType>& in, const Attributes& attributes) {
   const std::string kind = "norm_conv2d_backward_weights";
-  if (flag(attributes, "add")) throw InvalidArgument(kind + ": adds to nothing");
+  if (flag(attributes, "add")) throw InvalidArgument(kind + ": its attribute 'add' is the forward pass's");
+  if (in.size() < kLast + 1) expect_inputs(kind, in, kLast + 1);
   expect_normalized(kind, in, attributes);
-  return {{"", convolution_weights(kind, in[0], in[kLast], attributes), Role::gradient}};
+  return weights_gradient_output(kind, in, kLast + 1, convolution_weights(kind, in[0], in[kLast], attributes),
+                                 attributes);
 }
 
 OpDefinition definition(const char* kind, ConvolutionPass pass) {
@@ -151,7 +157,18 @@ std::int64_t norm_conv_group(const TensorType& x) {
 std::int64_t norm_conv_weights_group(const TensorType& x, const TensorType& dy, const TensorType& w) {
   const std::int64_t pixels = dy.shape[1] * dy.shape[2];
   const std::int64_t group = std::max(norm_conv_group(x), (kPixelsPerAddition + pixels - 1) / pixels);
-  const std::int64_t chunk = ConvolutionEngine::chunks(ConvolutionPass::backward_weights, x.shape[0]).size;
+  const ConvolutionSizes sizes{.samples = x.shape[0],
+                               .height = x.shape[1],
+                               .width = x.shape[2],
+                               .inputs = x.shape[3],
+                               .out_height = dy.shape[1],
+                               .out_width = dy.shape[2],
+                               .outputs = dy.shape[3],
+                               .kernel_height = w.shape[2],
+                               .kernel_width = w.shape[3],
+                               .stride = 1,
+                               .padding = 0};
+  const std::int64_t chunk = ConvolutionEngine::chunks(ConvolutionPass::backward_weights, sizes).size;
   return sample_bytes(x) * chunk <= sample_bytes(x) * group + bytes_of(w) ? chunk : group;
 }
 
@@ -162,6 +179,7 @@ void register_norm_conv2d(OpRegistry& registry) {
   registry.add(forward);
   OpDefinition weights = definition("norm_conv2d_backward_weights", ConvolutionPass::backward_weights);
   weights.infer = infer_weights;
+  weights.may_accumulate = true;
   registry.add(weights);
 }
 

@@ -1,6 +1,7 @@
 // SGD with momentum, optionally Nesterov's, and L2 weight decay, as torch.optim.SGD (dampening 0). Heavy-ball SGD also
 // in two ops: `momentum_accumulate` adds each microbatch's gradient to the momentum, so that no sum of gradients is
-// kept, and `momentum_update` moves the weight once. In one microbatch both ways give the same bits.
+// kept, and `momentum_update` moves the weight once. In one microbatch both ways give the same bits. Where the maker of
+// the gradient adds it itself, `momentum_decay` is what is left of the first.
 #include "registration.h"
 #include "thimble/parallel.h"
 
@@ -49,6 +50,13 @@ THIMBLE_CLONES void accumulate(const Rates& rates, bool first, const float* grad
     new_velocity[i] = first ? momentum * velocity[i] + (gradient[i] + decay * weight[i]) : velocity[i] + gradient[i];
 }
 
+THIMBLE_CLONES void decay(const Rates& rates, const float* velocity, const float* weight, float* new_velocity,
+                          std::int64_t n) {
+  const float momentum = rates.momentum, decay = rates.weight_decay;
+#pragma GCC ivdep
+  for (std::int64_t i = 0; i < n; ++i) new_velocity[i] = momentum * velocity[i] + decay * weight[i];
+}
+
 THIMBLE_CLONES void move(float learning_rate, const float* weight, const float* velocity, float* new_weight,
                          std::int64_t n) {
 #pragma GCC ivdep
@@ -63,6 +71,21 @@ void run_accumulate(const OpShape& shape, const KernelArguments& a) {
     const std::int64_t at = chunks.begin(k);
     accumulate(rates, a.first_microbatch, floats(a.inputs[0]) + at, floats(a.inputs[1]) + at, floats(a.inputs[2]) + at,
                floats(a.outputs[0]) + at, chunks.end(k) - at);
+  });
+}
+
+void run_decay(const OpShape& shape, const KernelArguments& a) {
+  const Rates rates{0, static_cast<float>(real_attribute(shape.attributes, "momentum")),
+                    static_cast<float>(real_attribute(shape.attributes, "weight_decay")), false};
+  const Chunks chunks = Chunks::of(element_count(shape.inputs[0]), kChunks);
+  parallel_chunks(shape.device.threads, chunks.count, [&](std::int64_t k) {
+    const std::int64_t at = chunks.begin(k), n = chunks.end(k) - at;
+    const float* velocity = floats(a.inputs[0]) + at;
+    float* result = floats(a.outputs[0]) + at;
+    if (a.first_microbatch)
+      decay(rates, velocity, floats(a.inputs[1]) + at, result, n);
+    else if (result != velocity)
+      std::copy_n(velocity, n, result);
   });
 }
 
@@ -92,7 +115,20 @@ void register_momentum(OpRegistry& registry) {
   };
   add.make_kernel = [](const OpShape& s) { return function_kernel(s, run_accumulate); };
   add.once = true;
+  add.first_part = "momentum_decay";
   registry.add(add);
+
+  OpDefinition decay;
+  decay.kind = "momentum_decay";
+  decay.infer = [](const std::vector<TensorType>& in, const Attributes& attributes) {
+    expect_unbatched("momentum_decay", in, 2);
+    real_attribute(attributes, "momentum");
+    real_attribute(attributes, "weight_decay");
+    return std::vector<OutputSpec>{{"", in[0], Role::optimizer, 0}};
+  };
+  decay.make_kernel = [](const OpShape& s) { return function_kernel(s, run_decay); };
+  decay.once = true;
+  registry.add(decay);
 
   OpDefinition update;
   update.kind = "momentum_update";

@@ -30,7 +30,7 @@ bool is_made_inside(const ProgramCheck& check, InstanceId id) {
 }
 
 bool is_sum(const ProgramCheck& check, InstanceId id) {
-  return !check.is_given(id) && check.registry.at(check.graph.ops[check.tensor_of(id).producer].kind).accumulates;
+  return !check.is_given(id) && check.registry.accumulates(check.graph.ops[check.tensor_of(id).producer]);
 }
 
 // Made inside the repeat, and of the last iteration only once that has ended.

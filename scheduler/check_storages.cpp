@@ -38,7 +38,7 @@ class StorageDemands {
   void use_step(std::int32_t i) {
     const ScheduledStep& step = check_.step(i);
     const StepRange loop = check_.loop_of(i);
-    const bool in_loop = check_.in_loop(i), accumulates = check_.definition_of(i).accumulates;
+    const bool in_loop = check_.in_loop(i), accumulates = check_.registry.accumulates(check_.op_of(i));
     const std::int64_t samples = in_loop ? *check_.sizes.rbegin() : check_.graph.batch;
     for (InstanceId input : step.inputs) {
       const bool from_outside = in_loop && (check_.made_at[input] < loop.begin || check_.is_whole(input));

@@ -44,7 +44,7 @@ class ValueWalk {
     for (InstanceId input : step.inputs) check_there(i, input, "reads");
     for (std::size_t k = 0; k < step.outputs.size(); ++k) {
       check_sharing(check_, i, k);
-      const bool adds = definition.accumulates || check_.is_whole(step.outputs[k]);
+      const bool adds = check_.registry.accumulates(check_.op_of(i)) || check_.is_whole(step.outputs[k]);
       if (again && adds && !definition.view) check_there(i, step.outputs[k], "adds to");
     }
     if (step.workspace != kNoStorage) ++written_[step.workspace];

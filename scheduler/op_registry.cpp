@@ -49,6 +49,11 @@ const GraphRewrite& OpRegistry::rewrite(const std::string& name) const {
                         (known.empty() ? "none" : known));
 }
 
+bool OpRegistry::accumulates(const Op& op) const {
+  const OpDefinition& definition = at(op.kind);
+  return definition.accumulates || (definition.may_accumulate && op.attributes.count(kAccumulates) != 0);
+}
+
 OpCost OpRegistry::cost(const std::string& kind, const OpShape& shape) const {
   if (const auto& cost = at(kind).cost) return cost(shape);
   OpCost moved;

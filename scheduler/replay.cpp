@@ -117,11 +117,11 @@ class ShadowRun {
     const ScheduledStep& step = program_.schedule.steps[static_cast<std::size_t>(index(event.step))];
     if (event.samples.begin > 0 && event.samples != samples_) begin_iteration();
     samples_ = event.samples;
-    const OpDefinition& definition = registry_.at(program_.graph.ops[step.op].kind);
+    const Op& op = program_.graph.ops[step.op];
     for (InstanceId id : step.inputs) read(event, id);
-    if (definition.view) return;
+    if (registry_.at(op.kind).view) return;
     for (InstanceId id : step.outputs) {
-      if (definition.accumulates && event.samples.begin > 0) read(event, id);
+      if (registry_.accumulates(op) && event.samples.begin > 0) read(event, id);
       const Instance& instance = program_.schedule.instances[id];
       const auto [begin, size] = range_of(instance, event.samples);
       owners_.set(begin, size, instance.tensor);

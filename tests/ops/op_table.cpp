@@ -1,5 +1,7 @@
 #include "op_table.h"
 
+#include "thimble/op_registry.h"
+
 namespace thimble::testing {
 namespace {
 
@@ -35,6 +37,46 @@ void add_convolutions(std::vector<Row>& rows) {
   row("conv_one_pixel", {2, 1, 1, 1}, {1, 1, 1, 1}, 1, 0);
   row("conv_short_last_chunk", {17, 4, 4, 64}, {64, 64, 3, 3}, 1, 1);
   row("conv_many_samples", {100, 4, 4, 16}, {16, 16, 3, 3}, 1, 1);
+}
+
+// What sums gradients over microbatches: in the first and in another, and into what is there already.
+void add_weight_sums(std::vector<Row>& rows) {
+  const auto add = [&](const std::string& name, const char* kind, std::vector<RowInput> inputs, Attributes attributes,
+                       const Shape& w) {
+    attributes["kernel_height"] = w[2];
+    attributes["kernel_width"] = w[3];
+    Attributes sums = attributes, adds = attributes;
+    sums[kAccumulates] = std::int64_t{1};
+    adds[kAddsToLast] = std::int64_t{1};
+    rows.push_back({name + "_sum_first", kind, inputs, sums, 1e-5, kSums, rows.size()});
+    rows.push_back({name + "_sum_next", kind, inputs, sums, 1e-5, kSums, rows.size(), false, 0, false});
+    inputs.push_back(weights(w));
+    rows.push_back({name + "_add", kind, inputs, adds, 1e-5, kSums, rows.size()});
+  };
+  const auto both = [&](const std::string& name, const Shape& x, const Shape& dy, const Shape& w, std::int64_t stride) {
+    const Shape c{x[3]};
+    Attributes attributes = window(stride, w[2] / 2);
+    add("conv_weights_" + name, "conv2d_backward_weights", {samples(x), samples(dy)}, attributes, w);
+    attributes["epsilon"] = 1e-5;
+    attributes["group"] = std::int64_t{2};
+    add("norm_conv_weights_" + name, "norm_conv2d_backward_weights",
+        {samples(x), weights(c), positive(c), weights(c), weights(c), samples(dy)}, attributes, w);
+  };
+  both("3x3", {19, 8, 8, 16}, {19, 8, 8, 16}, {16, 16, 3, 3}, 1);
+  both("one_sample", {1, 4, 4, 32}, {1, 4, 4, 64}, {64, 32, 3, 3}, 1);
+  both("odd", {5, 7, 5, 5}, {5, 4, 3, 7}, {7, 5, 3, 3}, 2);
+  both("1x1", {5, 8, 8, 16}, {5, 4, 4, 24}, {24, 16, 1, 1}, 2);
+  for (bool first : {true, false})
+    rows.push_back({first ? "momentum_decay_first" : "momentum_decay_next",
+                    "momentum_decay",
+                    {weights({5, 7, 3}), weights({5, 7, 3})},
+                    sgd(0),
+                    5e-7,
+                    kFewRoundings,
+                    rows.size(),
+                    false,
+                    0,
+                    first});
 }
 
 void add_batch_norms(std::vector<Row>& rows) {
@@ -248,6 +290,7 @@ void add_parts_of_norms(std::vector<Row>& rows) {
 std::vector<Row> op_table() {
   std::vector<Row> rows;
   add_convolutions(rows);
+  add_weight_sums(rows);
   add_batch_norms(rows);
   add_element_wise(rows);
   add_heads(rows);

@@ -71,7 +71,9 @@ KernelRun run_of(const Row& row, int threads) {
     run.types.push_back(type_of(row.inputs[i]));
     run.inputs.push_back(random_bytes(run.types[i], row.inputs[i].fill, i == 0 ? row.offset : 0, random));
   }
-  if (!row.first_microbatch) run.sum_so_far = random_bytes(run.types[0], Fill::normal, 0, random);
+  if (!row.first_microbatch)
+    run.sum_so_far =
+        random_bytes(registry().at(row.kind).infer(run.types, row.attributes)[0].type, Fill::normal, 0, random);
   return run;
 }
 
@@ -87,7 +89,8 @@ ReferenceCall call_of(const Row& row) {
                      .batch = run.batch,
                      .first_microbatch = row.first_microbatch};
   for (std::size_t i = 0; i < run.inputs.size(); ++i) call.inputs.push_back(array_of(run.types[i], run.inputs[i]));
-  if (!row.first_microbatch) call.inputs.push_back(array_of(run.types[0], run.sum_so_far));
+  if (!row.first_microbatch)
+    call.inputs.push_back(array_of(registry().at(row.kind).infer(run.types, row.attributes)[0].type, run.sum_so_far));
   return call;
 }
 

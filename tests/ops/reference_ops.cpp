@@ -130,17 +130,28 @@ ReferenceCall convolution_of_normalized(const ReferenceCall& call, Array w) {
   return convolved;
 }
 
-Array norm_convolution_weights(const ReferenceCall& call) {
-  const Array& dy = call.inputs[5];
-  const Array w =
-      zeros({dy.shape[3], call.inputs[0].shape[3], whole(call, "kernel_height"), whole(call, "kernel_width")});
-  return convolution_gradient(convolution_of_normalized(call, w), dy)[1];
-}
-
 Array sum(const Array& a, const Array& b) {
   Array y = a;
   for (Index i = 0; i < count(y); ++i) at(y, i) += at(b, i);
   return y;
+}
+
+// Of {x, dy}; what it is added to, if anything, lies behind.
+Array convolution_weights(const ReferenceCall& call) {
+  const Array &x = call.inputs[0], &dy = call.inputs[1];
+  const Array w = zeros({dy.shape[3], x.shape[3], whole(call, "kernel_height"), whole(call, "kernel_width")});
+  ReferenceCall forward = call;
+  forward.inputs = {x, w};
+  const Array gradient = convolution_gradient(forward, dy)[1];
+  return call.inputs.size() > 2 ? sum(gradient, call.inputs[2]) : gradient;
+}
+
+Array norm_convolution_weights(const ReferenceCall& call) {
+  const Array& dy = call.inputs[5];
+  const Array w =
+      zeros({dy.shape[3], call.inputs[0].shape[3], whole(call, "kernel_height"), whole(call, "kernel_width")});
+  const Array gradient = convolution_gradient(convolution_of_normalized(call, w), dy)[1];
+  return call.inputs.size() > 6 ? sum(gradient, call.inputs[6]) : gradient;
 }
 
 Array norm_convolution(const ReferenceCall& call) {
@@ -287,6 +298,13 @@ std::vector<Array> sgd(const ReferenceCall& call) {
   return {w, v};
 }
 
+Array momentum_decay(const ReferenceCall& call) {
+  Array v = call.inputs[0];
+  for (Index i = 0; call.first_microbatch && i < count(v); ++i)
+    at(v, i) = real(call, "momentum") * at(v, i) + real(call, "weight_decay") * at(call.inputs[1], i);
+  return v;
+}
+
 Array relu(const Array& x) {
   Array y = x;
   for (double& value : y.values) value = value > 0 ? value : 0;
@@ -307,6 +325,8 @@ std::vector<Array> forward_reference(const ReferenceCall& call) {
   if (kind == "norm_conv2d") return {norm_convolution(call)};
   if (kind == "norm_conv2d_backward_data" || kind == "norm_conv2d_pair_backward_data")
     return norm_convolution_data(call);
+  if (kind == "conv2d_backward_weights") return {convolution_weights(call)};
+  if (kind == "momentum_decay") return {momentum_decay(call)};
   if (kind == "norm_conv2d_backward_weights") return {norm_convolution_weights(call)};
   if (kind == "batch_norm_inference") return {normalized(call, call.inputs[3], call.inputs[4])};
   if (kind == "running_statistics") return running_statistics(call);

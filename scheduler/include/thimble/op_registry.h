@@ -107,6 +107,12 @@ struct OpDefinition {
   bool view = false;                  ///< output 0 is the bytes of input 0 under another shape; no kernel runs
   bool once = false;                  ///< changes state: never recomputed
   bool accumulates = false;           ///< output sums over microbatches, keeping its storage between them
+  /// Has one output, which with the attribute kAccumulates sums over microbatches, and with kAddsToLast is added to the
+  /// last input (one more than without), as a new version of that.
+  bool may_accumulate = false;
+  /// Of an op that adds input 0, in every microbatch, to what its output is a version of: the kind that does the rest of
+  /// it in the first microbatch. Takes the other inputs.
+  std::string first_part = {};
 };
 
 /// A way to compute the same with other ops, which a planner may choose by name: other bytes, other bits, one meaning.
@@ -118,6 +124,10 @@ struct GraphRewrite {
 /// The scheduler's own kind: `accumulate(g) -> sum` adds g over the microbatches of a step.
 inline constexpr const char* kAccumulateKind = "accumulate";
 
+/// What `accumulate_over_microbatches` asks of an op that may.
+inline constexpr const char* kAccumulates = "accumulates";
+inline constexpr const char* kAddsToLast = "adds_to_last";
+
 class OpRegistry {
  public:
   /// Throws InvalidArgument for a kind registered twice or without infer.
@@ -128,6 +138,8 @@ class OpRegistry {
   std::vector<std::string> kinds() const;
   /// Throws InvalidArgument for a name registered twice or without a function.
   void add_rewrite(GraphRewrite rewrite);
+  /// Whether its output sums over microbatches.
+  bool accumulates(const Op& op) const;
   /// In the order they were added.
   const std::vector<GraphRewrite>& rewrites() const { return rewrites_; }
   /// Throws InvalidArgument that names those there are.

@@ -76,7 +76,7 @@ struct ScheduleOptions {
 };
 
 /// Rewrites a step graph for more than one microbatch: gradients read by updates, and unbatched outputs, are summed
-/// by `accumulate` ops. The identity for one microbatch.
+/// by whoever makes them, where such an op may, else by `accumulate` ops. The identity for one microbatch.
 Graph accumulate_over_microbatches(const Graph& graph, const OpRegistry& registry);
 
 /// `graph` has to be rewritten already where the cut has more than one part. Throws InvalidArgument where the cut
