@@ -52,11 +52,12 @@ Trainer::Trainer(Runtime& runtime, const Dataset& train, const Dataset& test, Tr
   scalars_.seed = options_.seed;
   fill_training_ = [this](ProgramView& view) {
     const std::int64_t epoch = step_ / steps_per_epoch_;
-    fill_training_batch(train_, options_.seed, epoch, samples_begin_, options_.augment, view.as<float>("images"),
-                        view.as<std::int32_t>("labels"));
+    fill_training_batch(train_, options_.seed, epoch, samples_begin_ + view.samples().begin, options_.augment,
+                        view.as<float>("images"), view.as<std::int32_t>("labels"));
   };
   fill_evaluation_ = [this](ProgramView& view) {
-    fill_evaluation_batch(test_, samples_begin_, view.as<float>("images"), view.as<std::int32_t>("labels"));
+    fill_evaluation_batch(test_, samples_begin_ + view.samples().begin, view.as<float>("images"),
+                          view.as<std::int32_t>("labels"));
   };
   read_ = [this](ProgramView& view) {
     loss_sum_ += view.as<float>("loss")[0];

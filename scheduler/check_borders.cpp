@@ -26,7 +26,7 @@ void check_given_once(ProgramCheck& check) {
 }
 
 bool is_made_inside(const ProgramCheck& check, InstanceId id) {
-  return check.made_at[id] >= 0 && check.in_loop(check.made_at[id]);
+  return check.is_given_in_parts(id) || (check.made_at[id] >= 0 && check.in_loop(check.made_at[id]));
 }
 
 bool is_sum(const ProgramCheck& check, InstanceId id) {
@@ -39,29 +39,21 @@ bool is_partial(const ProgramCheck& check, InstanceId id) {
          check.tensor_of(id).version_of == kNoTensor;
 }
 
-// Batched, and of one microbatch only.
-bool is_cut(const ProgramCheck& check, InstanceId id) {
-  return check.tensor_of(id).type.batched && !check.is_whole(id);
-}
-
 void check_crossing(ProgramCheck& check, std::int32_t step, InstanceId input) {
-  const bool made_inside = is_made_inside(check, input), made_outside = check.made_at[input] >= 0 && !made_inside;
   const auto report = [&](const char* why) {
     check.report("step " + std::to_string(step) + " reads '" + check.tensor_of(input).name + "'" + why);
   };
-  if (!check.in_loop(step)) {
-    if (is_partial(check, input)) report(" outside the repeat, where it is the last microbatch's");
-    return;
-  }
-  if (made_inside && is_sum(check, input)) report(" inside the repeat, where the sum is not complete");
-  if (made_outside && is_cut(check, input)) report(", which does not hold the whole batch");
+  if (!check.in_loop(step) && is_partial(check, input))
+    report(" outside the repeat, where it is the last microbatch's");
+  if (check.in_loop(step) && is_made_inside(check, input) && is_sum(check, input))
+    report(" inside the repeat, where the sum is not complete");
 }
 
-// What the caller gives before the first step or reads after the last.
+// What persists, or is read by the caller after the last step.
 void check_outside(ProgramCheck& check, InstanceId id) {
   const Tensor& tensor = check.tensor_of(id);
-  if (!tensor.is_output && !check.is_given(id)) return;
-  if (is_cut(check, id)) check.report("'" + tensor.name + "' is given or read outside, but holds one microbatch only");
+  if (!tensor.is_output && !(check.is_given(id) && is_persistent(tensor))) return;
+  if (check.is_cut(id)) check.report("'" + tensor.name + "' lasts beyond the repeat, but holds one microbatch only");
   if (!check.is_given(id) && is_partial(check, id))
     check.report("output '" + tensor.name + "' holds the last microbatch's value, not the sum");
 }

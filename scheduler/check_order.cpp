@@ -1,5 +1,5 @@
-// Every step stands in the order exactly once, ascending; the one repeat there may be cuts the batch into adjoining
-// ranges, which are the microbatches that the program states.
+// Every step stands in the order exactly once, ascending; the one repeat there may be begins the program and cuts the
+// batch into adjoining ranges, which are the microbatches that the program states.
 #include "program_check.h"
 
 namespace thimble {
@@ -41,6 +41,8 @@ void pass_repeat(ProgramCheck& check, const ScheduleNode& repeat) {
   if (check.has_repeat) check.report("a second repeat is not known to this version");
   check.has_repeat = true;
   const std::int32_t begin = steps_passed(check), end = begin + count_steps(repeat.body);
+  if (begin > 0)
+    check.report("steps before the repeat, whose iterations begin with the inputs, are not known to this version");
   if (begin == end || repeat.ranges.empty()) check.report("has a repeat without steps or ranges");
   check_ranges(check, repeat.ranges);
   walk(check, repeat.body, {begin, end});

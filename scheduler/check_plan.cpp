@@ -65,11 +65,17 @@ void check_run(ProgramCheck& check) {
   check_overlaps(check);
 }
 
+// Without a step nobody grants, fills or releases anything.
+void check_idle(ProgramCheck& check) {
+  for (const Storage& storage : check.schedule.storages)
+    if (!storage.persistent) check.report("has no step, but storage '" + storage.name + "' does not persist");
+}
+
 void check_program(ProgramCheck& check) try {
   if (check.schedule.steps.empty() && !check.graph.ops.empty()) return check.report("has no step");
   check_ids(check);
   if (check.failed) return;
-  if (!check.schedule.steps.empty()) check_run(check);  // a program that only holds what persists has none
+  check.schedule.steps.empty() ? check_idle(check) : check_run(check);
   if (check.failed) return;
   check_persistent(check);
   if (!check.failed) check_claims(check);

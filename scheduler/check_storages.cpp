@@ -10,7 +10,6 @@ namespace {
 struct Demand {
   Bytes size;
   StepRange used{INT32_MAX, 0};
-  bool is_given = false;  // the caller fills it
 };
 
 class StorageDemands {
@@ -39,9 +38,10 @@ class StorageDemands {
     const ScheduledStep& step = check_.step(i);
     const StepRange loop = check_.loop_of(i);
     const bool in_loop = check_.in_loop(i), accumulates = check_.registry.accumulates(check_.op_of(i));
-    const std::int64_t samples = in_loop ? *check_.sizes.rbegin() : check_.graph.batch;
+    const std::int64_t samples = in_loop ? largest_part() : check_.graph.batch;
     for (InstanceId input : step.inputs) {
-      const bool from_outside = in_loop && (check_.made_at[input] < loop.begin || check_.is_whole(input));
+      const bool from_outside =
+          in_loop && !check_.is_given_in_parts(input) && (check_.made_at[input] < loop.begin || check_.is_whole(input));
       use(check_.storage_of(input), {check_.is_given(input) ? 0 : i, from_outside ? loop.end : i + 1});
       need(input, samples);
     }
@@ -54,15 +54,17 @@ class StorageDemands {
     if (step.workspace != kNoStorage) use(step.workspace, {i, i + 1});
   }
 
-  // Inputs are filled before the first step, outputs read after the last, both as whole batches.
+  // Inputs are filled before step 0, a part at a time; outputs are read after the last step, as whole batches.
   void use_from_outside(InstanceId id) {
     const StorageId storage = check_.storage_of(id);
     const bool is_given = check_.is_given(id), is_output = check_.tensor_of(id).is_output;
     if (is_given) use(storage, {0, 1});
-    if (is_given) demands_[storage].is_given = true;
+    if (is_given) need(id, largest_part());
     if (is_output) use(storage, {check_.step_count() - 1, check_.step_count()});
-    if (is_given || is_output) need(id, check_.graph.batch);
+    if (is_output) need(id, check_.graph.batch);
   }
+
+  std::int64_t largest_part() const { return check_.has_repeat ? *check_.sizes.rbegin() : check_.graph.batch; }
 
   const ProgramCheck& check_;
   IdVector<StorageId, Demand> demands_;
@@ -88,11 +90,11 @@ void check_size(ProgramCheck& check, const Storage& storage, Bytes needed) {
 }
 
 // A lifetime lies within one iteration, or goes around the whole repeat, or does not touch it.
-void check_border(ProgramCheck& check, const Storage& storage, bool is_given, std::int32_t border) {
+void check_border(ProgramCheck& check, const Storage& storage, std::int32_t border) {
   if (border <= 0 || border >= check.step_count() || !check.in_loop(border)) return;
   const auto [begin, end] = lifetime_of(storage);
   const StepRange loop = check.loop_of(border);
-  const bool is_inside = begin >= loop.begin && end <= loop.end && !is_given;
+  const bool is_inside = begin >= loop.begin && end <= loop.end;
   if (!is_inside && (begin > loop.begin || end < loop.end) && end > loop.begin)
     check.report(lives(storage) + "which crosses the border of the repeat " + range_text(loop));
 }
@@ -104,8 +106,8 @@ void check_lifetime(ProgramCheck& check, const Storage& storage, const Demand& d
     check.report(lives(storage) + "is used in " + range_text(used));
   if (storage.persistent) return;
   if (begin == end) check.report(lives(storage) + "which is never");
-  check_border(check, storage, demand.is_given, begin);
-  check_border(check, storage, demand.is_given, end);
+  check_border(check, storage, begin);
+  check_border(check, storage, end);
 }
 
 // Not the planner's shape_of: what it books is judged here.

@@ -1,5 +1,6 @@
-// Walks the steps, the repeat's twice, with one owner per storage. Reading anything else than what was written last is
-// an error: used before it was made, overwritten in place too early, an old weight read after its update.
+// Walks the steps, the repeat's twice, with one owner per storage; what is given is written as each iteration begins.
+// Reading anything else than what was written last is an error: used before it was made, overwritten in place too
+// early, an old weight read after its update.
 #include "program_check.h"
 
 namespace thimble {
@@ -38,6 +39,15 @@ class ValueWalk {
       check_.report("'" + name + "' is given in a storage named '" + storage.name + "'");
   }
 
+  // One microbatch after another, in the same place. Of a whole batch the parts that were given before have to be there
+  // still, and what is not batched is the same every time.
+  void give_again(InstanceId id) {
+    if (check_.is_given_in_parts(id)) return write(id);
+    if (!is_there(id))
+      check_.report("'" + check_.tensor_of(id).name + "' is given again over '" + check_.tensor_of(holder_of(id)).name +
+                    "' or what was written over it");
+  }
+
   void pass_step(std::int32_t i, bool again) {
     const ScheduledStep& step = check_.step(i);
     const OpDefinition& definition = check_.definition_of(i);
@@ -56,6 +66,8 @@ class ValueWalk {
   }
 
   void pass_again(std::int32_t begin, std::int32_t end) {
+    for (InstanceId id : ids_of(check_.schedule.instances))
+      if (check_.is_given(id) && !is_persistent(check_.tensor_of(id))) give_again(id);
     begin_second_iteration(begin);
     for (std::int32_t i = begin; i < end; ++i) pass_step(i, true);
   }

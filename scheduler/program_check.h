@@ -54,6 +54,10 @@ struct ProgramCheck {
   StorageId storage_of(InstanceId id) const { return schedule.instances[id].storage; }
   bool is_given(InstanceId id) const { return tensor_of(id).producer == kNoOp; }
   bool is_whole(InstanceId id) const { return schedule.instances[id].whole_batch; }
+  /// Batched, and of one microbatch only.
+  bool is_cut(InstanceId id) const { return has_repeat && tensor_of(id).type.batched && !is_whole(id); }
+  /// Given anew at the beginning of every iteration.
+  bool is_given_in_parts(InstanceId id) const { return is_given(id) && is_cut(id) && !is_persistent(tensor_of(id)); }
 };
 
 /// Every id of a table, in order.

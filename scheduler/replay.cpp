@@ -34,18 +34,27 @@ class ShadowOwners {
 
   // The first byte in the range that is not `owner`'s, if any.
   std::optional<Offset> first_foreign(Offset begin, Bytes size, TensorId owner) const {
+    return first_but(begin, size, [owner](TensorId other) { return other == owner; });
+  }
+
+  std::optional<Offset> first_not_granted(Offset begin, Bytes size) const {
+    return first_but(begin, size, [](TensorId) { return true; });
+  }
+
+ private:
+  template <class Predicate>
+  std::optional<Offset> first_but(Offset begin, Bytes size, Predicate is_expected) const {
     Offset at = begin;
     while (at < begin + size) {
       auto next = ranges_.upper_bound(at);
       if (next == ranges_.begin()) return at;
       const auto& [range_begin, range] = *std::prev(next);
-      if (range.end <= at || range.owner != owner) return at;
+      if (range.end <= at || !is_expected(range.owner)) return at;
       at = range.end;
     }
     return std::nullopt;
   }
 
- private:
   struct Range {
     Offset end;
     TensorId owner;
@@ -74,6 +83,7 @@ class ShadowRun {
 
   void follow(const RuntimeEvent& event) {
     ReplayedProgram& counts = report_.programs.back();
+    if (event.kind == RuntimeEvent::Kind::fill) return fill_inputs(event.samples);
     if (event.kind == RuntimeEvent::Kind::step) {
       ++counts.steps;
       run_step(event);
@@ -82,15 +92,34 @@ class ShadowRun {
     ++counts.requests;
     if (event.kind == RuntimeEvent::Kind::release) return owners_.clear(event.offset, event.size);
     owners_.set(event.offset, event.size, kNoTensor);
-    give_inputs(event);
   }
 
  private:
-  // A span that the caller fills belongs to the input from its grant on.
-  void give_inputs(const RuntimeEvent& event) {
-    const TensorId tensor = program_.graph.find(event.name);
-    if (tensor != kNoTensor && program_.graph.tensors[tensor].producer == kNoOp)
-      owners_.set(event.offset, event.size, tensor);
+  // An iteration begins: the caller writes every input, for its samples.
+  void fill_inputs(HalfOpen samples) {
+    begin_iteration();
+    for (const Instance& instance : program_.schedule.instances) {
+      const Tensor& tensor = program_.graph.tensors[instance.tensor];
+      if (tensor.producer != kNoOp || is_persistent(tensor)) continue;
+      write(instance, samples, [] { return std::string("the caller"); });
+    }
+  }
+
+  template <class Text>
+  void write(const Instance& instance, HalfOpen samples, Text who) {
+    const auto [begin, size] = range_of(instance, samples);
+    if (const auto at = owners_.first_not_granted(begin, size))
+      report(who() + " writes '" + program_.graph.tensors[instance.tensor].name + "' where byte " +
+             std::to_string(at->value) + " is not granted");
+    owners_.set(begin, size, instance.tensor);
+  }
+
+  static std::string step_text(const RuntimeEvent& event) {
+    return "step " + std::to_string(index(event.step)) + " ('" + std::string(event.name) + "')";
+  }
+
+  void report(const std::string& what) {
+    if (report_.problems.size() < kMostProblems) report_.problems.push_back("program '" + program_.name + "', " + what);
   }
 
   std::pair<Offset, Bytes> range_of(const Instance& instance, HalfOpen samples) const {
@@ -115,16 +144,13 @@ class ShadowRun {
 
   void run_step(const RuntimeEvent& event) {
     const ScheduledStep& step = program_.schedule.steps[static_cast<std::size_t>(index(event.step))];
-    if (event.samples.begin > 0 && event.samples != samples_) begin_iteration();
-    samples_ = event.samples;
     const Op& op = program_.graph.ops[step.op];
     for (InstanceId id : step.inputs) read(event, id);
     if (registry_.at(op.kind).view) return;
     for (InstanceId id : step.outputs) {
       if (registry_.accumulates(op) && event.samples.begin > 0) read(event, id);
       const Instance& instance = program_.schedule.instances[id];
-      const auto [begin, size] = range_of(instance, event.samples);
-      owners_.set(begin, size, instance.tensor);
+      write(instance, event.samples, [&] { return step_text(event); });
       if (program_.graph.tensors[instance.tensor].version_of != kNoTensor && event.samples.end < program_.graph.batch)
         made_.insert(instance.tensor);
     }
@@ -138,10 +164,9 @@ class ShadowRun {
     const Instance& instance = program_.schedule.instances[id];
     const auto [begin, size] = range_of(instance, event.samples);
     const auto foreign = owners_.first_foreign(begin, size, viewed(instance.tensor));
-    if (foreign && report_.problems.size() < kMostProblems)
-      report_.problems.push_back("program '" + program_.name + "', step " + std::to_string(index(event.step)) + " ('" +
-                                 std::string(event.name) + "'): byte " + std::to_string(foreign->value) + " is not '" +
-                                 program_.graph.tensors[instance.tensor].name + "' any more, or not yet");
+    if (foreign)
+      report(step_text(event) + ": byte " + std::to_string(foreign->value) + " is not '" +
+             program_.graph.tensors[instance.tensor].name + "' any more, or not yet");
   }
 
   // A new version made inside a repeat is what the next iteration reads as the old one.
@@ -158,7 +183,6 @@ class ShadowRun {
   const OpRegistry& registry_;
   ReplayReport& report_;
   ShadowOwners owners_;
-  HalfOpen samples_;         // of the step before
   std::set<TensorId> made_;  // new versions of this iteration
 };
 
@@ -172,7 +196,7 @@ std::string trace_line(std::string_view program, const RuntimeEvent& event) {
 std::vector<std::string> requests_of(Runtime& runtime, const std::string& program) {
   std::vector<std::string> lines;
   runtime.set_event_listener([&](const RuntimeEvent& event) {
-    if (event.kind != RuntimeEvent::Kind::step) lines.push_back(trace_line(program, event));
+    if (std::string line = trace_line(program, event); !line.empty()) lines.push_back(std::move(line));
   });
   runtime.run(program, {}, nullptr, nullptr);
   runtime.set_event_listener(nullptr);
@@ -199,7 +223,7 @@ ReplayReport replay(const Plan& plan, const OpRegistry& registry) {
 }
 
 void write_trace_event(std::ostream& out, std::string_view program, const RuntimeEvent& event) {
-  if (event.kind == RuntimeEvent::Kind::step) return;
+  if (event.kind == RuntimeEvent::Kind::step || event.kind == RuntimeEvent::Kind::fill) return;
   out << program << ',' << (event.kind == RuntimeEvent::Kind::grant ? "grant" : "release") << ',' << event.name << ','
       << event.offset.value << ',' << event.size.value << '\n';
 }

@@ -17,8 +17,8 @@ struct PreparedStep {
 struct PreparedProgram {
   const Program* program = nullptr;
   std::vector<PreparedStep> steps;
-  std::vector<std::vector<StorageId>> begins, ends;  // at each static step, without those the caller touches:
-  std::vector<StorageId> filled, read;               // granted before the first step, released after the last
+  std::vector<std::vector<StorageId>> begins, ends;  // at each static step
+  std::vector<StorageId> read;                       // outputs: released after the caller has read them, not in `ends`
 };
 
 // The half-open range of static steps in a node list; a body is contiguous (check_plan).
@@ -51,19 +51,15 @@ PreparedProgram prepare(const Program& program, const OpRegistry& registry, cons
   const std::size_t count = program.schedule.steps.size();
   prepared.begins.resize(count + 1);
   prepared.ends.resize(count + 1);
-  IdVector<StorageId, char> is_given(program.schedule.storages.size(), 0), is_output(is_given);
-  for (const Instance& instance : program.schedule.instances) {
-    const Tensor& tensor = program.graph.tensors[instance.tensor];
-    if (tensor.producer == kNoOp) is_given[instance.storage] = 1;
-    if (tensor.is_output) is_output[instance.storage] = 1;
-  }
+  IdVector<StorageId, char> is_output(program.schedule.storages.size(), 0);
+  for (const Instance& instance : program.schedule.instances)
+    if (program.graph.tensors[instance.tensor].is_output) is_output[instance.storage] = 1;
   for (std::size_t i = 0; i < program.schedule.storages.size(); ++i) {
     const auto id = static_cast<StorageId>(i);
     const Storage& storage = program.schedule.storages[id];
     if (storage.persistent) continue;
-    auto& begins = prepared.begins[static_cast<std::size_t>(index(storage.lifetime.begin))];
     auto& ends = prepared.ends[static_cast<std::size_t>(index(storage.lifetime.end))];
-    (is_given[id] != 0 ? prepared.filled : begins).push_back(id);
+    prepared.begins[static_cast<std::size_t>(index(storage.lifetime.begin))].push_back(id);
     (is_output[id] != 0 ? prepared.read : ends).push_back(id);
   }
   std::vector<std::vector<std::int64_t>> sizes(count);
@@ -81,6 +77,9 @@ PreparedProgram prepare(const Program& program, const OpRegistry& registry, cons
   }
   return prepared;
 }
+
+// Not through with_samples, which copies the shape: a step allocates nothing.
+Bytes bytes_per_sample(const TensorType& type) { return Bytes{bytes_of(type).value / type.shape[0]}; }
 
 std::string joined(const std::vector<std::string>& lines) {
   std::string all;
@@ -172,17 +171,34 @@ struct Runtime::Impl final : ProgramView {
     const auto at = static_cast<std::size_t>(step);
     for (StorageId id : current->begins[at])
       if (!in_repeat || !is_around(id, low, high)) grant(id);
+    if (step == 0) fill_inputs(samples);
     call_kernel(at, samples, first);
     for (StorageId id : current->ends[at + 1])
       if (!in_repeat || !is_around(id, low, high)) release(id);
+  }
+
+  // The caller is what makes inputs. A repeat begins its program, so step 0 begins each of its iterations.
+  void fill_inputs(HalfOpen samples) {
+    at_hand = samples;
+    if (listener) listener({.kind = RuntimeEvent::Kind::fill, .name = {}, .samples = samples});
+    if (!fill || !*fill) return;
+    is_filling = true;
+    (*fill)(*this);
+    is_filling = false;
+  }
+
+  void read_outputs(const ViewFunction& read) {
+    at_hand = {0, current->program->graph.batch};
+    is_filling = false;
+    if (read) read(*this);
+    for (StorageId id : current->read) release(id);
   }
 
   std::byte* address(InstanceId id, HalfOpen samples) {
     const Instance& instance = current->program->schedule.instances[id];
     const Storage& s = storage(instance.storage);
     const TensorType& type = current->program->graph.tensors[instance.tensor].type;
-    const Bytes skipped =
-        instance.whole_batch && type.batched ? Bytes{samples.begin * (bytes_of(type).value / type.shape[0])} : Bytes{};
+    const Bytes skipped = instance.whole_batch && type.batched ? samples.begin * bytes_per_sample(type) : Bytes{};
     return arena.address(s.offset + skipped);
   }
 
@@ -204,15 +220,21 @@ struct Runtime::Impl final : ProgramView {
     }
   }
 
+  HalfOpen samples() const override { return at_hand; }
+
   std::span<std::byte> bytes(std::string_view name) override {
-    for (const Instance& instance : current->program->schedule.instances) {
-      const Tensor& tensor = current->program->graph.tensors[instance.tensor];
-      const bool given = tensor.producer == kNoOp && !is_persistent(tensor);
-      if (tensor.name != name || (!given && !tensor.is_output)) continue;
-      return {arena.address(storage(instance.storage).offset), static_cast<std::size_t>(bytes_of(tensor.type).value)};
+    const auto& instances = current->program->schedule.instances;
+    for (std::size_t i = 0; i < instances.size(); ++i) {
+      const auto id = static_cast<InstanceId>(i);
+      const Tensor& tensor = current->program->graph.tensors[instances[id].tensor];
+      const bool is_open = is_filling ? tensor.producer == kNoOp && !is_persistent(tensor) : tensor.is_output;
+      if (!is_open || tensor.name != name) continue;
+      const TensorType& type = tensor.type;
+      const Bytes size = type.batched ? at_hand.size() * bytes_per_sample(type) : bytes_of(type);
+      return {address(id, at_hand), static_cast<std::size_t>(size.value)};
     }
-    throw InvalidArgument("runtime: program '" + current->program->name + "' has no input or output '" +
-                          std::string(name) + "'");
+    throw InvalidArgument("runtime: program '" + current->program->name + "' has no " +
+                          (is_filling ? "input" : "output") + " '" + std::string(name) + "'");
   }
 
   Plan plan;
@@ -221,6 +243,9 @@ struct Runtime::Impl final : ProgramView {
   std::vector<PreparedProgram> programs;
   PreparedProgram* current = nullptr;
   const StepScalars* scalars = nullptr;
+  const ViewFunction* fill = nullptr;
+  HalfOpen at_hand{};  // samples that the caller fills or reads
+  bool is_filling = false;
   Bytes high_water;
   std::function<void(const RuntimeEvent&)> listener;
 };
@@ -251,14 +276,12 @@ void Runtime::run(std::string_view name, const StepScalars& scalars, const ViewF
   if (found == self.programs.end()) self.plan.program(std::string(name));  // throws, naming those there are
   self.current = &*found;
   self.scalars = &scalars;
+  self.fill = &fill;
   self.arena.reset_high_water();
   const Program& program = *found->program;
   try {
-    for (StorageId id : found->filled) self.grant(id);
-    if (fill) fill(self);
     self.run_nodes(program.schedule.order, {0, program.graph.batch}, true, -1, -1);
-    if (read) read(self);
-    for (StorageId id : found->read) self.release(id);
+    self.read_outputs(read);
   } catch (...) {
     self.release_all(program);
     throw;

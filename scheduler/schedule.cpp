@@ -78,13 +78,18 @@ class ScheduleBuilder {
     return graph;
   }
 
-  // Values that hold every sample of the step: inputs, batched outputs, and whatever shares bytes with them as a view.
+  // Values that hold every sample of the step: batched outputs, what is read outside the repeat, and whatever shares
+  // bytes with them as a view. Without a repeat, inputs too.
   void find_whole_batches() {
     whole_batch_ = IdVector<TensorId, char>(graph_.tensors.size(), 0);
     for (std::size_t i = 0; i < graph_.tensors.size(); ++i) {
       const Tensor& tensor = graph_.tensors[static_cast<TensorId>(i)];
-      whole_batch_[static_cast<TensorId>(i)] = tensor.type.batched && (tensor.producer == kNoOp || tensor.is_output);
+      const bool is_given = tensor.producer == kNoOp && (!is_cut() || is_persistent(tensor));
+      whole_batch_[static_cast<TensorId>(i)] = tensor.type.batched && (is_given || tensor.is_output);
     }
+    for (std::int32_t step = body_end_; is_cut() && step < step_count(); ++step)
+      for (TensorId input : graph_.ops[order_[static_cast<std::size_t>(step)]].inputs)
+        if (graph_.tensors[input].type.batched) whole_batch_[input] = 1;
     const auto share = [&](OpId id, bool backwards) {
       const Op& op = graph_.ops[id];
       if (!registry_.at(op.kind).view) return;
@@ -156,15 +161,17 @@ class ScheduleBuilder {
     return instance;
   }
 
+  // The caller makes them before step 0: of a cut program, in every iteration, for its samples only.
   void add_given_tensors() {
     instance_of_ = IdVector<TensorId, InstanceId>(graph_.tensors.size(), InstanceId{-1});
     for (std::size_t i = 0; i < graph_.tensors.size(); ++i) {
       const auto id = static_cast<TensorId>(i);
       const Tensor& tensor = graph_.tensors[id];
       if (tensor.producer != kNoOp) continue;
-      const bool whole_batch = tensor.type.batched;
+      const bool whole_batch = whole_batch_[id] != 0;
       const StorageId storage = new_storage(tensor.name, tensor.role, storage_size(id, whole_batch), 0);
       schedule_.storages[storage].persistent = is_persistent(tensor);
+      if (is_cut() && (whole_batch || !tensor.type.batched)) keep_through_loop(storage);
       new_instance(id, storage, whole_batch);
     }
   }
@@ -238,18 +245,11 @@ class ScheduleBuilder {
       std::int32_t begin = storage.persistent ? 0 : index(storage.lifetime.begin);
       std::int32_t end = storage.persistent ? step_count() : std::min(users_end_[id], step_count());
       if (is_cut() && begin < body_end_) {
-        const bool given = storage.lifetime.begin == Step{0} && is_given(id);
         if (end > body_end_ || outlives_iteration(id)) begin = 0;
-        if (given || outlives_iteration(id)) end = std::max(end, body_end_);
+        if (outlives_iteration(id)) end = std::max(end, body_end_);
       }
       storage.lifetime = {Step{begin}, Step{end}};
     }
-  }
-
-  bool is_given(StorageId id) const {
-    return std::any_of(schedule_.instances.begin(), schedule_.instances.end(), [&](const Instance& instance) {
-      return instance.storage == id && graph_.tensors[instance.tensor].producer == kNoOp;
-    });
   }
 
   const Graph& graph_;
@@ -263,7 +263,7 @@ class ScheduleBuilder {
   IdVector<TensorId, InstanceId> instance_of_;
   IdVector<OpId, char> ran_;
   IdVector<StorageId, std::int32_t> users_end_;   // static step after the last use so far
-  IdVector<StorageId, char> begins_before_loop_;  // sums: their bytes outlive an iteration
+  IdVector<StorageId, char> begins_before_loop_;  // their bytes outlive an iteration: sums, whole batches
   Schedule schedule_;
 };
 

@@ -53,15 +53,16 @@ Plan plan_training(const OpRegistry& registry, const std::vector<std::int64_t>& 
 // In [0, 1). std::uniform_real_distribution differs between standard libraries; this does not.
 float uniform(std::mt19937& random) { return static_cast<float>(random() >> 8) / static_cast<float>(1 << 24); }
 
-float label_of(std::size_t sample) { return sample % 2 == 0 ? 1.0F : -1.0F; }
+float label_of(std::int64_t sample) { return sample % 2 == 0 ? 1.0F : -1.0F; }
 
-// Even samples lie on one arm, odd ones on the other, half a turn away.
-void fill_points(std::span<float> points, std::uint32_t seed) {
-  std::mt19937 random(seed);
-  for (std::size_t n = 0; n < points.size() / 2; ++n) {
+// Even samples lie on one arm, odd ones on the other, half a turn away. Every sample has a seed of its own: how the
+// batch is cut must not change what is drawn.
+void fill_points(std::span<float> point, HalfOpen samples, std::int64_t step) {
+  for (std::int64_t n = samples.begin; n < samples.end; ++n, point = point.subspan(2)) {
+    std::mt19937 random(static_cast<std::uint32_t>(step * kBatch + n));
     const float radius = 0.1F + 0.9F * uniform(random), angle = 2 * std::numbers::pi_v<float> * radius;
-    points[2 * n] = label_of(n) * radius * std::cos(angle) + 0.04F * (uniform(random) - 0.5F);
-    points[2 * n + 1] = label_of(n) * radius * std::sin(angle) + 0.04F * (uniform(random) - 0.5F);
+    point[0] = label_of(n) * radius * std::cos(angle) + 0.04F * (uniform(random) - 0.5F);
+    point[1] = label_of(n) * radius * std::sin(angle) + 0.04F * (uniform(random) - 0.5F);
   }
 }
 
@@ -77,15 +78,17 @@ void initialize(Runtime& runtime) {
   }
 }
 
-// Points are made where they are read, in the arena; once read their bytes serve others, so every step brings new ones.
+// Points are made where they are read, in the arena, a microbatch at a time; once read their bytes serve others.
 double train_step(Runtime& runtime, std::int64_t step) {
   double loss = 0;
   runtime.run(
       "train", {.seed = 1, .step = step, .learning_rate = 0.3F},
       [&](ProgramView& inputs) {
-        fill_points(inputs.as<float>("points"), static_cast<std::uint32_t>(step));
+        const HalfOpen samples = inputs.samples();
+        fill_points(inputs.as<float>("points"), samples, step);
         const std::span<float> target = inputs.as<float>("target");
-        for (std::size_t n = 0; n < target.size(); ++n) target[n] = label_of(n);
+        for (std::size_t n = 0; n < target.size(); ++n)
+          target[n] = label_of(samples.begin + static_cast<std::int64_t>(n));
       },
       [&](ProgramView& outputs) { loss = outputs.as<float>("loss")[0]; });
   return loss;
@@ -94,10 +97,12 @@ double train_step(Runtime& runtime, std::int64_t step) {
 double accuracy(Runtime& runtime) {
   std::int64_t right = 0;
   runtime.run(
-      "evaluate", {}, [](ProgramView& inputs) { fill_points(inputs.as<float>("points"), /*seed=*/kSteps); },
+      "evaluate", {},
+      [](ProgramView& inputs) { fill_points(inputs.as<float>("points"), inputs.samples(), /*step=*/kSteps); },
       [&](ProgramView& outputs) {
         const std::span<float> answer = outputs.as<float>("answer");
-        for (std::size_t n = 0; n < answer.size(); ++n) right += answer[n] * label_of(n) > 0 ? 1 : 0;
+        for (std::int64_t n = 0; n < kBatch; ++n)
+          right += answer[static_cast<std::size_t>(n)] * label_of(n) > 0 ? 1 : 0;
       });
   return static_cast<double>(right) / kBatch;
 }

@@ -38,7 +38,8 @@ std::vector<std::byte> train(const Plan& plan, int steps) {
     runtime.run(
         kTrainProgram, {.seed = 9, .step = step, .learning_rate = 0.05f},
         [&](ProgramView& in) {
-          fill_evaluation_batch(data, step * plan.batch, in.as<float>("images"), in.as<std::int32_t>("labels"));
+          fill_evaluation_batch(data, step * plan.batch + in.samples().begin, in.as<float>("images"),
+                                in.as<std::int32_t>("labels"));
         },
         nullptr);
     EXPECT_EQ(runtime.last_high_water(), plan.program(kTrainProgram).planned);

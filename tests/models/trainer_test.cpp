@@ -2,11 +2,21 @@
 
 #include "all_ops.h"
 #include "temporary_folder.h"
+#include "thimble/augment.h"
 #include "thimble/error.h"
 #include "thimble/training_plan.h"
 
 namespace thimble {
 namespace {
+
+std::string persistent_bytes(Runtime& runtime) {
+  std::string all;
+  for (const PersistentTensor& tensor : runtime.plan().persistent) {
+    const auto bytes = runtime.persistent(tensor.name);
+    all.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  }
+  return all;
+}
 
 // What a trainer needs, for eight pictures.
 struct Bench {
@@ -24,14 +34,7 @@ struct Bench {
     return make_plan(request_training(choices, registry()), registry());
   }
 
-  std::string persistent_bytes() {
-    std::string all;
-    for (const PersistentTensor& tensor : runtime.plan().persistent) {
-      const auto bytes = runtime.persistent(tensor.name);
-      all.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-    }
-    return all;
-  }
+  std::string persistent_bytes() { return thimble::persistent_bytes(runtime); }
 };
 
 const TrainerOptions kOptions{.steps = 6, .seed = 1, .learning_rate = {.kind = ScheduleKind::constant}};
@@ -103,6 +106,88 @@ TEST_F(TrainerLoad, RefusesAnotherRunBeforeItTouchesATensor) {
   expect_refusal(halved, kOptions, "batch 4, this run has 2");
   Bench wider(4, {.width = 2});
   expect_refusal(wider, kOptions, "the model needs");
+}
+
+// The same programs with inputs that hold the whole batch: so they do where the caller reads them.
+Plan with_whole_inputs(PlanRequest request) {
+  for (const char* name : {"images", "labels"})
+    request.programs.front().graph.mark_output(request.programs.front().graph.find(name));
+  return make_plan(request, registry());
+}
+
+Bytes input_bytes(const Plan& plan) {
+  Bytes bytes;
+  for (const Storage& storage : plan.program(kTrainProgram).schedule.storages)
+    if (storage.role == Role::input) bytes += storage.size;
+  return bytes;
+}
+
+constexpr std::int64_t kWholeBatch = 6;
+
+// Weights and losses after two steps.
+struct Trained {
+  std::string weights;
+  std::vector<double> losses;
+};
+
+Trained train(const Plan& plan, const Dataset& data, const TrainerOptions& options) {
+  HostMemory memory;
+  Runtime runtime(plan, registry(), memory, {.poison = true, .canaries = true});
+  Trainer trainer(runtime, data, data, options);
+  trainer.initialize();
+  Trained trained;
+  while (!trainer.is_done()) trained.losses.push_back(trainer.step().loss);
+  trained.weights = persistent_bytes(runtime);
+  return trained;
+}
+
+// Without a trainer's steps: every batch is made at once, and each microbatch takes its samples from it.
+Trained train_by_hand(const Plan& plan, const Dataset& data, const TrainerOptions& options) {
+  HostMemory memory;
+  Runtime runtime(plan, registry(), memory, {.poison = true, .canaries = true});
+  Trainer(runtime, data, data, options).initialize();
+  Trained trained;
+  std::vector<float> images(kWholeBatch * Dataset::kPixels);
+  std::vector<std::int32_t> labels(kWholeBatch);
+  for (std::int64_t step = 0; step < options.steps; ++step) {
+    fill_training_batch(data, options.seed, 0, step * kWholeBatch, options.augment, images, labels);
+    const auto fill = [&](ProgramView& view) {
+      const auto [begin, end] = view.samples();
+      std::copy(images.begin() + begin * Dataset::kPixels, images.begin() + end * Dataset::kPixels,
+                view.as<float>("images").begin());
+      std::copy(labels.begin() + begin, labels.begin() + end, view.as<std::int32_t>("labels").begin());
+    };
+    const auto read = [&](ProgramView& view) {
+      trained.losses.push_back(view.as<float>("loss")[0]);
+      EXPECT_TRUE(std::ranges::equal(view.as<float>("images"), images));  // part by part, the whole batch
+    };
+    const float rate = options.learning_rate.at(step, options.steps);
+    runtime.run(kTrainProgram, {.seed = options.seed, .step = step, .learning_rate = rate}, fill, read);
+  }
+  trained.weights = persistent_bytes(runtime);
+  return trained;
+}
+
+TEST(TrainerInputs, HoldOneMicrobatchAndGiveTheBitsOfWholeBatches) {
+  const Dataset data = synthetic_data(2 * kWholeBatch, 1);
+  const TrainerOptions options{.steps = 2, .seed = 5};
+  for (const auto& cut : {std::vector<std::int64_t>{2, 2, 2}, {4, 2}}) {
+    TrainingChoices choices{.model = {.depth = 10, .width = 1},
+                            .batch = kWholeBatch,
+                            .microbatches = cut,
+                            .train_samples = data.size(),
+                            .test_samples = data.size()};
+    choices.device.threads = 1;
+    const PlanRequest request = request_training(choices, registry());
+    const Plan parts = make_plan(request, registry()), whole = with_whole_inputs(request);
+    const Bytes labels = kAlignment;
+    EXPECT_EQ(input_bytes(parts), Bytes{cut[0] * Dataset::kPixels * 4} + labels);
+    EXPECT_EQ(input_bytes(whole), Bytes{kWholeBatch * Dataset::kPixels * 4} + labels);
+    EXPECT_LT(parts.program(kTrainProgram).planned, whole.program(kTrainProgram).planned);
+    const Trained ours = train(parts, data, options), expected = train_by_hand(whole, data, options);
+    EXPECT_EQ(ours.losses, expected.losses);
+    EXPECT_TRUE(ours.weights == expected.weights) << cut.size() << " microbatches";
+  }
 }
 
 }  // namespace

@@ -57,6 +57,8 @@ void move_out_front(Plan& p, std::ptrdiff_t count) {
   order(p).insert(order(p).begin(), moved.begin(), moved.end());
 }
 
+Step end_of_body(Plan& p) { return Step{static_cast<std::int32_t>(order(p)[0].body.size())}; }
+
 void move_out_back(Plan& p) {
   const ScheduleNode last = order(p)[0].body.back();
   order(p)[0].body.pop_back();
@@ -73,11 +75,17 @@ TEST(CheckBorders, FindsMicrobatchesThatCrossTheRepeat) {
              order(p)[0].body.push_back(order(p)[1]);
              order(p).erase(order(p).begin() + 1);
            }},
-          {"one microbatch made before it", "reads 'h', which does not hold the whole batch",
+          {"input read after it", "reads 'x' outside the repeat, where it is the last microbatch's",
+           [](Plan& p) {
+             while (end_of_body(p) > step_of(p, "h.dw")) move_out_back(p);
+           }},
+          {"steps before it", "steps before the repeat, whose iterations begin with the inputs, are not known",
            [](Plan& p) { move_out_front(p, index(step_of(p, "h")) + 1); }},
-          {"input of one microbatch", "'x' is given or read outside, but holds one microbatch only",
-           [](Plan& p) { instance(p, "x").whole_batch = false; }},
-          {"output of one microbatch", "'y' is given or read outside, but holds one microbatch only",
+          {"weights of one microbatch", "'x' lasts beyond the repeat, but holds one microbatch only",
+           [](Plan& p) { tensor(p, "x").role = Role::weight; }},
+          {"input of one microbatch read by the caller", "'x' lasts beyond the repeat, but holds one microbatch only",
+           [](Plan& p) { tensor(p, "x").is_output = true; }},
+          {"output of one microbatch", "'y' lasts beyond the repeat, but holds one microbatch only",
            [](Plan& p) { tensor(p, "y").is_output = true; }},
           {"output that is no sum", "output 'h.dw' holds the last microbatch's value, not the sum",
            [](Plan& p) { tensor(p, "h.dw").is_output = true; }},

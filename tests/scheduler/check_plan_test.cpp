@@ -34,6 +34,14 @@ TEST(CheckPlan, FindsDamageInTheHeader) {
   });
 }
 
+TEST(CheckPlan, FindsWhatAProgramWithoutStepsCannotGrant) {
+  PlanRequest request{
+      .model = "", .options = {}, .batch = kBatch, .device = {}, .planner_seed = 0, .budget = {}, .programs = {}};
+  request.programs = {{"idle", start().graph, {kBatch}}};
+  const std::string findings = joined(check_plan(make_plan(request, tiny_registry()), tiny_registry()));
+  EXPECT_NE(findings.find("has no step, but storage 'x' does not persist"), std::string::npos) << findings;
+}
+
 TEST(CheckPlan, TellsAtMostTwentyFindings) {
   const OpRegistry registry = tiny_registry();
   Plan plan = two_programs(registry);

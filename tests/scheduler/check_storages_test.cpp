@@ -18,6 +18,14 @@ TEST(CheckStorages, FindsSizesThatDoNotSuffice) {
   });
   expect_findings({{"as large as the smaller microbatch", small, [](Plan& p) { storage(p, "h").size = Bytes{64}; }}},
                   {3, 5});
+  expect_findings({{"input as large as the smaller microbatch", "storage 'x' has 64 bytes, needs 84 bytes",
+                    [](Plan& p) { storage(p, "x").size = Bytes{64}; }},
+                   {"whole batch in the bytes of a microbatch", "storage 'x' has 64 bytes, needs 96 bytes",
+                    [](Plan& p) {
+                      storage(p, "x").size = Bytes{64};
+                      instance(p, "x").whole_batch = true;
+                    }}},
+                  {1, 7});
 }
 
 TEST(CheckStorages, FindsLifetimesThatDoNotCoverEveryUse) {
@@ -49,6 +57,10 @@ TEST(CheckStorages, FindsLifetimesThatDoNotCoverEveryMicrobatch) {
            [](Plan& p) { storage(p, "h.dw.sum").lifetime.begin = step_of(p, "h.dw.sum"); }},
           {"input", "storage 'x' lives in [0, 2), is used in ",
            [](Plan& p) { storage(p, "x").lifetime.end = Step{2}; }},
+          {"input that begins after the caller fills it", "storage 'target' lives in [1, ",
+           [](Plan& p) { storage(p, "target").lifetime.begin = Step{1}; }},
+          {"input of the whole batch for one iteration", "is used in [0, 17)",
+           [](Plan& p) { instance(p, "target").whole_batch = true; }},
           {"over the border", "which crosses the border of the repeat [0, ",
            [](Plan& p) { storage(p, "s").lifetime.end = end_of(p); }},
       },

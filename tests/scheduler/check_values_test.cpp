@@ -27,8 +27,8 @@ TEST(CheckValues, FindsReadsOfWhatIsNotThere) {
 TEST(CheckValues, FindsWhatTheNextMicrobatchWouldMiss) {
   expect_findings(
       {
-          {"input overwritten", "('h') reads 'x', whose storage holds 'h.dw' or what was written over it",
-           put("h.dw", "x")},
+          {"sum overwritten by an input", "('h.dw.sum') adds to 'h.dw.sum', whose storage holds 'x'",
+           put("h.dw.sum", "x")},
           {"sum overwritten", "('h.dw.sum') adds to 'h.dw.sum', whose storage holds ", put("s", "h.dw.sum")},
       },
       kHalves);
@@ -78,6 +78,19 @@ TEST(CheckValues, FindsAWholeBatchThatTheNextMicrobatchWouldNotFind) {
   g.mark_output(b);
   expect_finding(plan_of(registry, g, kHalves),
                  {"written over between microbatches", "('b') adds to 'b', whose storage holds 'a'", put("a", "b")});
+}
+
+TEST(CheckValues, FindsInputsThatTheCallerWouldGiveAgainOverOthers) {
+  const OpRegistry registry = tiny_registry();
+  auto [g, x] = start();
+  const TensorId rate = g.add_input("rate", {DType::f32, {1, 3}}, Role::input);
+  const TensorId half = g.add_op(registry, "scale", "half", {rate}, {{"factor", 0.5}}).front();
+  g.add_op(registry, "dense", "y", {x, half});
+  g.mark_output(g.add_op(registry, "reshape", "rows", {x}, {{"columns", std::int64_t{1}}}).front());
+  const Plan plan = plan_of(registry, g, kHalves);
+  EXPECT_EQ(check_plan(plan, registry), std::vector<std::string>{});
+  expect_finding(plan, {"not batched", "'rate' is given again over 'half' or what", put("half", "rate")});
+  expect_finding(plan, {"whole batch", "'x' is given again over 'y' or what", put("y", "x")});
 }
 
 }  // namespace

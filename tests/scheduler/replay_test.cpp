@@ -54,6 +54,41 @@ TEST(Replay, NamesTheStepThatReadsAfterTheEndOfALifetime) {
   EXPECT_NE(report.problems[0].find("'h'"), std::string::npos) << report.problems[0];
 }
 
+TEST(Replay, NamesTheStepThatWritesAfterTheEndOfALifetime) {
+  const OpRegistry registry = tiny_registry();
+  Plan plan = plan_of(registry, step_graph(registry, diamond(registry)));
+  spread_out(plan);
+  Program& p = plan.programs[0];
+  p.schedule.instances[instance_of(p, "h.dw")].storage = storage_of(p, "target");  // which is free by then
+  const ReplayReport report = replay(plan, registry);
+  ASSERT_FALSE(report.problems.empty());
+  EXPECT_NE(report.problems[0].find("('h.dw') writes 'h.dw' where byte "), std::string::npos) << report.problems[0];
+}
+
+TEST(Replay, NamesTheInputThatIsFilledBeforeItIsGranted) {
+  const OpRegistry registry = tiny_registry();
+  for (const Cut& cut : {Cut{8}, Cut{4, 4}}) {
+    Plan plan = plan_of(registry, step_graph(registry, diamond(registry)), cut);
+    Program& p = plan.programs[0];
+    p.schedule.storages[storage_of(p, "target")].lifetime.begin = step_of(p, "loss");
+    const ReplayReport report = replay(plan, registry);
+    ASSERT_FALSE(report.problems.empty());
+    EXPECT_NE(report.problems[0].find("the caller writes 'target' where byte "), std::string::npos)
+        << report.problems[0];
+  }
+}
+
+TEST(Replay, SeesThatInputsAreFilledAgainInEveryIteration) {
+  const OpRegistry registry = tiny_registry();
+  Plan plan = plan_of(registry, step_graph(registry, diamond(registry)), {4, 4});
+  Program& p = plan.programs[0];
+  p.schedule.instances[instance_of(p, "h.dw.sum")].storage = storage_of(p, "x");  // written after the last read of x
+  p.schedule.storages[storage_of(p, "x")].lifetime.end = Step{static_cast<std::int32_t>(p.schedule.steps.size())};
+  const ReplayReport report = replay(plan, registry);
+  ASSERT_EQ(report.problems.size(), 1U);
+  EXPECT_NE(report.problems[0].find("('h.dw.sum'): byte "), std::string::npos) << report.problems[0];
+}
+
 TEST(Replay, ATraceOfARealRunIsThePlans) {
   const OpRegistry registry = tiny_registry();
   const Plan plan = two_programs(registry, {3, 5});

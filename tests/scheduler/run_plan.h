@@ -33,7 +33,9 @@ inline void fill_inputs(const Program& program, ProgramView& view) {
   for (const Tensor& tensor : program.graph.tensors) {
     if (tensor.producer != kNoOp || is_persistent(tensor)) continue;
     auto values = view.as<float>(tensor.name);
-    for (std::size_t i = 0; i < values.size(); ++i) values[i] = value_of(tensor.name, i);
+    const std::int64_t first = tensor.type.batched ? view.samples().begin * elements_per_sample(tensor.type) : 0;
+    for (std::size_t i = 0; i < values.size(); ++i)
+      values[i] = value_of(tensor.name, static_cast<std::size_t>(first) + i);
   }
 }
 

@@ -58,6 +58,59 @@ TEST(Runtime, WholeBatchesPassThroughViewsAndCuts) {
   }
 }
 
+TEST(Runtime, EachIterationIsFilledWithItsSamplesOnly) {
+  const OpRegistry registry = tiny_registry();
+  for (const Cut& cut : {Cut{8}, Cut{3, 5}, Cut{1, 6, 1}}) {
+    HostMemory memory;
+    Runtime runtime(two_programs(registry, cut), registry, memory, {.poison = true, .canaries = true});
+    std::vector<HalfOpen> filled, expected;
+    const auto fill = [&](ProgramView& view) {
+      filled.push_back(view.samples());
+      EXPECT_EQ(view.as<float>("x").size(), static_cast<std::size_t>(3 * view.samples().size()));
+      EXPECT_EQ(view.as<float>("target").size(), static_cast<std::size_t>(2 * view.samples().size()));
+      EXPECT_THROW(view.bytes("loss"), InvalidArgument);
+    };
+    const auto read = [](ProgramView& view) {
+      EXPECT_EQ(view.samples(), (HalfOpen{0, kBatch}));
+      EXPECT_EQ(view.as<float>("loss").size(), 1U);
+      EXPECT_THROW(view.bytes("x"), InvalidArgument);  // its bytes serve others by now
+    };
+    runtime.run("train", {.seed = 1, .step = 0, .learning_rate = 0.125F}, fill, read);
+    for (std::int64_t size : cut) {
+      const std::int64_t begin = expected.empty() ? 0 : expected.back().end;
+      expected.push_back({begin, begin + size});
+    }
+    EXPECT_EQ(filled, expected);
+  }
+}
+
+TEST(Runtime, InputsAreWholeAgainWhereTheCallerReadsThem) {
+  const OpRegistry registry = tiny_registry();
+  auto [g, x] = start();
+  const TensorId rows = g.add_op(registry, "reshape", "rows", {x}, {{"columns", std::int64_t{1}}}).front();
+  const TensorId twice = g.add_op(registry, "scale", "twice", {rows}, {{"factor", 2.0}}).front();
+  for (TensorId output : {x, rows, twice}) g.mark_output(output);
+  const Plan plan = plan_of(registry, g, {3, 5});
+  EXPECT_EQ(run_plan(plan, registry), interpret(g, registry));
+}
+
+TEST(Runtime, AnInputThatIsNotBatchedLastsForAllMicrobatches) {
+  const OpRegistry registry = tiny_registry();
+  auto [g, x] = start();
+  const TensorId rate = g.add_input("rate", {DType::f32, {2, 3}}, Role::input);
+  const TensorId half = g.add_op(registry, "scale", "half", {rate}, {{"factor", 0.5}}).front();
+  g.mark_output(g.add_op(registry, "dense", "y", {x, half}).front());
+  HostMemory memory;
+  Runtime runtime(plan_of(registry, g, {3, 5}), registry, memory, {.poison = true});
+  std::vector<float> y;
+  const auto fill = [](ProgramView& view) {
+    std::ranges::fill(view.as<float>("x"), 1.0F);
+    if (view.samples().begin == 0) std::ranges::fill(view.as<float>("rate"), 4.0F);
+  };
+  runtime.run("train", {}, fill, [&](ProgramView& view) { y = floats(view.bytes("y")); });
+  EXPECT_EQ(y, std::vector<float>(16, 6.0F));
+}
+
 TEST(Runtime, TheHighWaterIsWhatWasPlanned) {
   const OpRegistry registry = tiny_registry();
   const Plan plan = two_programs(registry, {3, 5});

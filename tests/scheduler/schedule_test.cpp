@@ -103,14 +103,32 @@ TEST(Schedule, SumsLiveForTheWholeRepeat) {
   }
 }
 
-TEST(Schedule, InputsHoldTheWholeBatchOthersOneMicrobatch) {
+TEST(Schedule, InputsHoldTheLargestMicrobatchUntilTheirLastReader) {
   const OpRegistry registry = tiny_registry();
   const Program p = program_of(step_graph(registry, chain(registry)), {3, 5});
-  EXPECT_TRUE(p.schedule.instances[instance_of(p, "x")].whole_batch);
-  EXPECT_FALSE(p.schedule.instances[instance_of(p, "h")].whole_batch);
-  EXPECT_EQ(storage(p, "x").size, align_up(Bytes{8 * 3 * 4}, kAlignment));
+  for (const char* name : {"x", "target", "h"})
+    EXPECT_FALSE(p.schedule.instances[instance_of(p, name)].whole_batch) << name;
+  EXPECT_EQ(storage(p, "x").size, align_up(Bytes{5 * 3 * 4}, kAlignment));
   EXPECT_EQ(storage(p, "h").size, align_up(Bytes{5 * 4 * 4}, kAlignment));
-  EXPECT_GE(index(storage(p, "x").lifetime.end), static_cast<std::int32_t>(p.schedule.order[0].body.size()));
+  EXPECT_EQ(storage(p, "x").lifetime, (Lifetime{Step{0}, Step{index(step_of(p, "h.dw")) + 1}}));
+  EXPECT_EQ(storage(p, "target").lifetime, (Lifetime{Step{0}, Step{index(step_of(p, "loss")) + 1}}));
+}
+
+TEST(Schedule, InputsThatTheCallerReadsThroughAViewHoldTheWholeBatch) {
+  const OpRegistry registry = tiny_registry();
+  auto [g, x] = start();
+  g.mark_output(g.add_op(registry, "reshape", "rows", {x}, {{"columns", std::int64_t{1}}}).front());
+  const Program p = program_of(g, {3, 5});
+  EXPECT_TRUE(p.schedule.instances[instance_of(p, "x")].whole_batch);
+  EXPECT_EQ(storage(p, "x").size, align_up(Bytes{8 * 3 * 4}, kAlignment));
+}
+
+TEST(Schedule, WithoutACutInputsHoldTheWholeBatch) {
+  const OpRegistry registry = tiny_registry();
+  const Program p = program_of(step_graph(registry, chain(registry)));
+  EXPECT_TRUE(p.schedule.instances[instance_of(p, "x")].whole_batch);
+  EXPECT_EQ(storage(p, "x").size, align_up(Bytes{8 * 3 * 4}, kAlignment));
+  EXPECT_EQ(storage(p, "x").lifetime, (Lifetime{Step{0}, Step{index(step_of(p, "h.dw")) + 1}}));
 }
 
 TEST(Schedule, RefusesACutThatIsNotTheBatch) {

@@ -40,7 +40,7 @@ struct Program {
 };
 
 struct Plan {
-  static constexpr int kVersion = 2;
+  static constexpr int kVersion = 3;
   std::string model;
   std::map<std::string, std::string> options;  ///< how the model was built; the model's business
   std::int64_t batch = 0;

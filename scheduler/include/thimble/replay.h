@@ -3,8 +3,9 @@
 //   ReplayReport report = replay(plan, registry);
 //   report.problems.empty();  report.programs[0].high_water == plan.programs[0].planned;
 //
-// A step that reads bytes last written by another tensor, or bytes that are not granted, is a problem. A recorded
-// trace (what a run asked of its arena) is compared request by request; the first that differs ends it.
+// A step that reads bytes last written by another tensor is a problem, and so is whoever touches bytes that are not
+// granted, a step or the caller who fills an input. A recorded trace (what a run asked of its arena) is compared
+// request by request; the first that differs ends it.
 #pragma once
 
 #include <iosfwd>

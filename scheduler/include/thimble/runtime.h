@@ -4,7 +4,7 @@
 //   Runtime runtime(plan, registry, memory, {.canaries = true});
 //   runtime.persistent("w");                                  // span of the weight's bytes, to initialise or save
 //   runtime.run("train", {.seed = 1, .step = 0, .learning_rate = 0.1f},
-//               [&](ProgramView& inputs) { fill(inputs.bytes("images")); },
+//               [&](ProgramView& inputs) { fill(inputs.samples(), inputs.bytes("images")); },
 //               [&](ProgramView& outputs) { loss = outputs.as<float>("loss")[0]; });
 #pragma once
 
@@ -24,11 +24,15 @@ struct RuntimeOptions {
   bool check = true;      ///< run check_plan first
 };
 
-/// The tensors a caller may touch before (inputs) or after (outputs) the steps of one run.
+/// The tensors a caller may touch: inputs before the steps that read them, outputs after the last step of a run.
 class ProgramView {
  public:
   virtual ~ProgramView() = default;
-  /// Throws InvalidArgument for a name that is no input or output of the program.
+  /// Which samples of the step's batch are at hand: those of one iteration where inputs are filled, all where outputs
+  /// are read.
+  virtual HalfOpen samples() const = 0;
+  /// The samples at hand of an input (while filling) or output (while reading) of the program; all of it where it is
+  /// not batched. Throws InvalidArgument for any other name.
   virtual std::span<std::byte> bytes(std::string_view name) = 0;
   template <class T>
   std::span<T> as(std::string_view name) {
@@ -39,15 +43,16 @@ class ProgramView {
 
 using ViewFunction = std::function<void(ProgramView&)>;
 
-/// What the runtime did, in order: asked its arena for a span, gave one back, or ran a step on `samples`.
+/// What the runtime did, in order: asked its arena for a span, gave one back, had the caller fill the inputs for
+/// `samples`, or ran a step on them.
 struct RuntimeEvent {
-  enum class Kind : std::uint8_t { grant, release, step };
+  enum class Kind : std::uint8_t { grant, release, fill, step };
   Kind kind = Kind::grant;
-  std::string_view name;  ///< of the storage, or of the op
+  std::string_view name;  ///< of the storage, or of the op; none where inputs are filled
   Offset offset{};        ///< grant, release
   Bytes size{};           ///< grant, release
   Step step{};            ///< step
-  HalfOpen samples{};     ///< step
+  HalfOpen samples{};     ///< fill, step
 };
 
 class Runtime {
@@ -65,14 +70,16 @@ class Runtime {
   /// The unpadded bytes of a persistent tensor; valid between runs. Throws InvalidArgument for unknown names.
   std::span<std::byte> persistent(std::string_view name);
 
-  /// Runs one program. `fill` sees the inputs before the first step, `read` the outputs after the last.
+  /// Runs one program. `fill` writes the inputs before the first step; where the batch is cut, before the first step of
+  /// every microbatch, for its samples only. An input that is not batched keeps its bytes: writing it again has to give
+  /// the same. `read` sees the outputs after the last step. A program without steps has nothing to fill.
   /// Throws Error where the high water differs from the plan.
   void run(std::string_view program, const StepScalars& scalars, const ViewFunction& fill, const ViewFunction& read);
 
   /// High water of the last run, measured from the spans granted while it ran.
   Bytes last_high_water() const;
 
-  /// Called at every event of later runs, after a grant and before a release or a step; nullptr ends it.
+  /// Called at every event of later runs, after a grant and before anything else; nullptr ends it.
   void set_event_listener(std::function<void(const RuntimeEvent&)> listener);
 
  private:

@@ -33,7 +33,8 @@ struct Storage {
   bool operator==(const Storage&) const = default;
 };
 
-/// One materialization of a tensor. Recomputing it gives another instance with a storage of its own.
+/// One materialization of a tensor. Recomputing it gives another instance with a storage of its own. What the caller
+/// gives has one, made before step 0: in a repeat at the beginning of every iteration, for its samples.
 struct Instance {
   TensorId tensor = kNoTensor;
   StorageId storage = kNoStorage;
