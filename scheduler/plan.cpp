@@ -111,7 +111,7 @@ Plan make_plan(const PlanRequest& request, const OpRegistry& registry) {
     if (!asked.ranks.empty()) {
       RecomputeRanks ranks = asked.ranks;
       while (ranks.size() < program.graph.tensors.size()) ranks.push_back(0);  // sums over microbatches
-      options.sequence = recompute_sequence(program.graph, registry, recompute_basis(program.graph, registry), ranks);
+      options.sequence = recompute_sequence(program.graph, recompute_basis(program.graph, registry), ranks);
     }
     program.schedule = make_schedule(program.graph, registry, plan.device, options);
     place_program(program, plan.persistent);

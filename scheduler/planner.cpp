@@ -53,28 +53,45 @@ bool is_fuller(const Candidate& a, const Candidate& b) {
 Frontier::Frontier(std::vector<PlanRequest> variants, const OpRegistry& registry, PlannerOptions options)
     : variants_(std::move(variants)), registry_(registry) {
   if (variants_.empty()) throw InvalidArgument("planner: there is nothing to choose from");
-  std::vector<std::pair<const Graph*, std::vector<RecomputeRanks>>> searched;
   for (std::size_t v = 0; v < variants_.size(); ++v) {
-    const ProgramRequest& step = variants_[v].programs.at(0);
-    auto known = std::find_if(searched.begin(), searched.end(),
-                              [&](const auto& one) { return is_same_but_for_the_cut(*one.first, step.graph); });
-    if (known == searched.end()) {
-      std::vector<RecomputeRanks> ranks;
-      if (options.recompute) {
-        const std::vector<std::int64_t> whole{step.graph.batch};
-        const auto prices = price_ops(step.graph, registry, variants_[v].device, whole);
-        for (RecomputeOption& option : search_recompute(step.graph, registry, variants_[v].device,
-                                                        {.microbatches = whole}, prices, options.most_evaluations))
-          ranks.push_back(std::move(option.ranks));
-      } else {
-        ranks.push_back(keep_everything(step.graph));
-      }
-      searched.emplace_back(&step.graph, std::move(ranks));
-      known = searched.end() - 1;
-    }
-    add_variant(v, known->second);
+    const Graph& graph = variants_[v].programs.at(0).graph;
+    std::vector<std::size_t> cuts;  // of the same graph; the first of them sees to all
+    for (std::size_t w = 0; w < variants_.size(); ++w)
+      if (is_same_but_for_the_cut(variants_[w].programs.at(0).graph, graph)) cuts.push_back(w);
+    if (cuts.front() != v) continue;
+    const std::vector<RecomputeRanks> ranks =
+        options.recompute ? search_cuts(cuts, options.most_evaluations) : std::vector{keep_everything(graph)};
+    for (std::size_t cut : cuts) add_variant(cut, ranks);
   }
   std::stable_sort(candidates_.begin(), candidates_.end(), is_fuller);
+}
+
+// Searched for the cut with the largest part, where activations are what counts, and for that with the smallest, where
+// gradients and workspaces are; what is found is tried on all of them.
+std::vector<RecomputeRanks> Frontier::search_cuts(const std::vector<std::size_t>& cuts, int most_evaluations) const {
+  const auto part = [&](std::size_t v) {
+    const std::vector<std::int64_t>& parts = variants_[v].programs[0].microbatches;
+    return *std::max_element(parts.begin(), parts.end());
+  };
+  const auto by_part = [&](std::size_t a, std::size_t b) { return part(a) < part(b); };
+  const std::size_t smallest = *std::min_element(cuts.begin(), cuts.end(), by_part);
+  const std::size_t largest = *std::max_element(cuts.begin(), cuts.end(), by_part);
+  std::vector<RecomputeRanks> all;
+  for (std::size_t v : smallest == largest ? std::vector{largest} : std::vector{largest, smallest}) {
+    const ProgramRequest& step = variants_[v].programs[0];
+    const Graph graph = cut_graph(step, registry_);
+    const auto prices = price_ops(graph, registry_, variants_[v].device, step.microbatches);
+    for (const RecomputeOption& option :
+         search_recompute(graph, registry_, variants_[v].device,
+                          {.microbatches = step.microbatches, .barrier_before_update = step.barrier_before_update},
+                          prices, most_evaluations)) {
+      RecomputeRanks ranks;  // sums over microbatches are behind the values of the step
+      for (std::size_t t = 0; t < step.graph.tensors.size(); ++t)
+        ranks.push_back(option.ranks[static_cast<TensorId>(t)]);
+      if (std::find(all.begin(), all.end(), ranks) == all.end()) all.push_back(std::move(ranks));
+    }
+  }
+  return all;
 }
 
 void Frontier::add_variant(std::size_t variant, const std::vector<RecomputeRanks>& ranks) {
@@ -92,7 +109,7 @@ void Frontier::add_variant(std::size_t variant, const std::vector<RecomputeRanks
   for (const RecomputeRanks& one : ranks) {
     RecomputeRanks all = one;
     while (all.size() < graph.tensors.size()) all.push_back(0);
-    options.sequence = recompute_sequence(graph, registry_, basis, all);
+    options.sequence = recompute_sequence(graph, basis, all);
     const Schedule schedule = make_schedule(graph, registry_, request.device, options);
     Candidate candidate{.variant = variant, .ranks = one};
     for (const ScheduledStep& scheduled : schedule.steps)

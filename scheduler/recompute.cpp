@@ -30,10 +30,8 @@ IdVector<OpId, char> repeatable_ops(const Graph& graph, const OpRegistry& regist
 
 class SequenceBuilder {
  public:
-  SequenceBuilder(const Graph& graph, const OpRegistry& registry, const RecomputeBasis& basis,
-                  const RecomputeRanks& ranks)
+  SequenceBuilder(const Graph& graph, const RecomputeBasis& basis, const RecomputeRanks& ranks)
       : graph_(graph),
-        registry_(registry),
         basis_(basis),
         ranks_(ranks),
         available_(graph.tensors.size(), 1),
@@ -61,7 +59,7 @@ class SequenceBuilder {
   bool is_repeatable(OpId op) const { return op != kNoOp && basis_.may_repeat[op] != 0; }
   bool is_view(TensorId t) const {
     const OpId producer = graph_.tensors[t].producer;
-    return producer != kNoOp && registry_.at(graph_.ops[producer].kind).view;
+    return producer != kNoOp && basis_.is_view[producer] != 0;
   }
 
   // A view is there while what it looks at is; by id, so that views of views follow.
@@ -148,7 +146,6 @@ class SequenceBuilder {
   }
 
   const Graph& graph_;
-  const OpRegistry& registry_;
   const RecomputeBasis& basis_;
   const RecomputeRanks& ranks_;
   IdVector<TensorId, char> available_;
@@ -162,7 +159,8 @@ class SequenceBuilder {
 RecomputeRanks keep_everything(const Graph& graph) { return RecomputeRanks(graph.tensors.size(), 0); }
 
 RecomputeBasis recompute_basis(const Graph& graph, const OpRegistry& registry) {
-  RecomputeBasis basis{topological_order(graph), {}, {}, repeatable_ops(graph, registry)};
+  RecomputeBasis basis{topological_order(graph), {}, {}, repeatable_ops(graph, registry), {}};
+  for (const Op& op : graph.ops) basis.is_view.push_back(registry.at(op.kind).view ? 1 : 0);
   IdVector<TensorId, char> counts(graph.tensors.size(), 0);
   for (std::size_t i = basis.order.size(); i-- > 0;) {
     const OpId id = basis.order[i];
@@ -173,8 +171,7 @@ RecomputeBasis recompute_basis(const Graph& graph, const OpRegistry& registry) {
         for (TensorId made : graph.ops[reader].outputs)
           if (graph.ops[reader].phase == Phase::forward && counts[made] != 0) counts[output] = 1;
       }
-      if (counts[output] != 0 && basis.may_repeat[id] != 0 && !registry.at(op.kind).view)
-        basis.values.push_back(output);
+      if (counts[output] != 0 && basis.may_repeat[id] != 0 && basis.is_view[id] == 0) basis.values.push_back(output);
     }
   }
   std::sort(basis.values.begin(), basis.values.end());
@@ -183,12 +180,11 @@ RecomputeBasis recompute_basis(const Graph& graph, const OpRegistry& registry) {
   return basis;
 }
 
-std::vector<OpId> recompute_sequence(const Graph& graph, const OpRegistry& registry, const RecomputeBasis& basis,
-                                     const RecomputeRanks& ranks) {
+std::vector<OpId> recompute_sequence(const Graph& graph, const RecomputeBasis& basis, const RecomputeRanks& ranks) {
   if (ranks.size() != graph.tensors.size())
     throw InvalidArgument("recompute: " + std::to_string(ranks.size()) + " ranks for " +
                           std::to_string(graph.tensors.size()) + " tensors");
-  return SequenceBuilder(graph, registry, basis, ranks).build();
+  return SequenceBuilder(graph, basis, ranks).build();
 }
 
 }  // namespace thimble

@@ -62,7 +62,7 @@ class Search {
     const auto [known, is_new] = index_.try_emplace(key, found_.size());
     if (!is_new) return &found_[known->second];
     --evaluations_left_;
-    options_.sequence = recompute_sequence(graph_, registry_, basis_, ranks);
+    options_.sequence = recompute_sequence(graph_, basis_, ranks);
     const Schedule schedule = make_schedule(graph_, registry_, device_, options_);
     Found found;
     found.ranks = ranks;

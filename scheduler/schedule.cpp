@@ -16,15 +16,17 @@ class ScheduleBuilder {
   ScheduleBuilder(const Graph& graph, const OpRegistry& registry, const DeviceDescription& device,
                   const ScheduleOptions& options)
       : graph_(graph),
-        registry_(registry),
+        definitions_(definitions_of(graph, registry)),
         cut_(options.microbatches),
         workspaces_(options.workspaces),
         order_(options.sequence.empty() ? topological_order(with_readers_of_views()) : options.sequence) {
     if (workspaces_.empty())
       for (const OpPrice& price : price_ops(graph, registry, device, cut_)) workspaces_.push_back(price.workspace);
+    for (const Op& op : graph.ops) accumulates_.push_back(registry.accumulates(op) ? 1 : 0);
     order_ops(options.barrier_before_update);
     find_last_uses();
     find_whole_batches();
+    find_sizes();
   }
 
   Schedule build() {
@@ -36,6 +38,12 @@ class ScheduleBuilder {
   }
 
  private:
+  static IdVector<OpId, const OpDefinition*> definitions_of(const Graph& graph, const OpRegistry& registry) {
+    IdVector<OpId, const OpDefinition*> all;
+    for (const Op& op : graph.ops) all.push_back(&registry.at(op.kind));
+    return all;
+  }
+
   bool is_cut() const { return cut_.size() > 1; }
   std::int32_t step_count() const { return static_cast<std::int32_t>(order_.size()); }
   bool in_body(std::int32_t step) const { return step < body_end_; }
@@ -70,7 +78,7 @@ class ScheduleBuilder {
     Graph graph = graph_;
     for (std::size_t i = graph.ops.size(); i-- > 0;) {
       const Op& op = graph.ops[static_cast<OpId>(i)];
-      if (!registry_.at(op.kind).view) continue;
+      if (!definitions_[static_cast<OpId>(i)]->view) continue;
       const std::vector<OpId> readers = graph.tensors[op.outputs.at(0)].consumers;
       std::vector<OpId>& all = graph.tensors[op.inputs.at(0)].consumers;
       all.insert(all.end(), readers.begin(), readers.end());
@@ -92,7 +100,7 @@ class ScheduleBuilder {
         if (graph_.tensors[input].type.batched) whole_batch_[input] = 1;
     const auto share = [&](OpId id, bool backwards) {
       const Op& op = graph_.ops[id];
-      if (!registry_.at(op.kind).view) return;
+      if (!definitions_[id]->view) return;
       const TensorId from = backwards ? op.outputs.at(0) : op.inputs.at(0);
       const TensorId to = backwards ? op.inputs.at(0) : op.outputs.at(0);
       if (graph_.tensors[to].type.batched && whole_batch_[from] != 0) whole_batch_[to] = 1;
@@ -127,7 +135,7 @@ class ScheduleBuilder {
                                 graph_.tensors[input].name + "' before it is made");
         use(value_of[input], step);
       }
-      const bool view = registry_.at(op.kind).view;
+      const bool view = definitions_[order_[static_cast<std::size_t>(step)]]->view;
       for (std::size_t k = 0; k < op.outputs.size(); ++k)
         add(op.outputs[k], step, view && k == 0 ? value_of[op.inputs.at(0)] : kNone);
     }
@@ -141,10 +149,12 @@ class ScheduleBuilder {
 
   std::int64_t largest_part() const { return cut_.empty() ? 0 : *std::max_element(cut_.begin(), cut_.end()); }
 
-  Bytes storage_size(TensorId id, bool whole_batch) const {
-    const TensorType& type = graph_.tensors[id].type;
-    const std::int64_t samples = whole_batch ? graph_.batch : largest_part();
-    return align_up(bytes_of(with_samples(type, samples)), kAlignment);
+  void find_sizes() {
+    for (std::size_t i = 0; i < graph_.tensors.size(); ++i) {
+      const auto id = static_cast<TensorId>(i);
+      const std::int64_t samples = whole_batch_[id] != 0 ? graph_.batch : largest_part();
+      sizes_.push_back(align_up(bytes_of(with_samples(graph_.tensors[id].type, samples)), kAlignment));
+    }
   }
 
   StorageId new_storage(const std::string& name, Role role, Bytes size, std::int32_t begin) {
@@ -169,7 +179,7 @@ class ScheduleBuilder {
       const Tensor& tensor = graph_.tensors[id];
       if (tensor.producer != kNoOp) continue;
       const bool whole_batch = whole_batch_[id] != 0;
-      const StorageId storage = new_storage(tensor.name, tensor.role, storage_size(id, whole_batch), 0);
+      const StorageId storage = new_storage(tensor.name, tensor.role, sizes_[id], 0);
       schedule_.storages[storage].persistent = is_persistent(tensor);
       if (is_cut() && (whole_batch || !tensor.type.batched)) keep_through_loop(storage);
       new_instance(id, storage, whole_batch);
@@ -177,9 +187,10 @@ class ScheduleBuilder {
   }
 
   // The storage an output may take over from an input that dies at this step, or kNoStorage.
-  StorageId inherited_storage(const Op& op, std::size_t output, std::int32_t step, Bytes size,
+  StorageId inherited_storage(OpId id, std::size_t output, std::int32_t step, Bytes size,
                               const std::vector<StorageId>& taken) const {
-    const OpDefinition& definition = registry_.at(op.kind);
+    const Op& op = graph_.ops[id];
+    const OpDefinition& definition = *definitions_[id];
     const Tensor& tensor = graph_.tensors[op.outputs[output]];
     if (tensor.version_of != kNoTensor) return schedule_.instances[instance_of_[tensor.version_of]].storage;
     if (definition.view && output == 0) return schedule_.instances[instance_of_[op.inputs.at(0)]].storage;
@@ -198,7 +209,7 @@ class ScheduleBuilder {
       const bool free = std::count(taken.begin(), taken.end(), instance.storage) == 0;
       const bool survives_iteration = in_body(step) && (instance.whole_batch || outlives_iteration(instance.storage));
       if (dies_here && read_once && free && !storage.persistent && !survives_iteration && storage.size == size &&
-          !registry_.accumulates(op))
+          accumulates_[id] == 0)
         return instance.storage;
     }
     return kNoStorage;
@@ -215,18 +226,20 @@ class ScheduleBuilder {
     scheduled.op = op_id;
     scheduled.is_recomputation = ran_[op_id] != 0;
     ran_[op_id] = 1;
+    scheduled.inputs.reserve(op.inputs.size());
+    scheduled.outputs.reserve(op.outputs.size());
     for (TensorId input : op.inputs) scheduled.inputs.push_back(instance_of_[input]);
     std::vector<StorageId> taken;
     for (std::size_t i = 0; i < op.outputs.size(); ++i) {
       const TensorId output = op.outputs[i];
       const bool whole_batch = whole_batch_[output] != 0;
-      const Bytes size = storage_size(output, whole_batch);
-      StorageId storage = inherited_storage(op, i, step, size, taken);
+      const Bytes size = sizes_[output];
+      StorageId storage = inherited_storage(op_id, i, step, size, taken);
       if (storage == kNoStorage)
         storage = new_storage(graph_.tensors[output].name, graph_.tensors[output].role, size, step);
       taken.push_back(storage);
       scheduled.outputs.push_back(new_instance(output, storage, whole_batch));
-      if (registry_.accumulates(op) || (whole_batch && in_body(step))) keep_through_loop(storage);
+      if (accumulates_[op_id] != 0 || (whole_batch && in_body(step))) keep_through_loop(storage);
     }
     if (const Bytes workspace = workspaces_[op_id]; workspace > Bytes{0})
       scheduled.workspace = new_storage(op.name + ".workspace", Role::workspace, align_up(workspace, kAlignment), step);
@@ -253,13 +266,15 @@ class ScheduleBuilder {
   }
 
   const Graph& graph_;
-  const OpRegistry& registry_;
+  IdVector<OpId, const OpDefinition*> definitions_;
+  IdVector<OpId, char> accumulates_;
   std::vector<std::int64_t> cut_;
   IdVector<OpId, Bytes> workspaces_;
   std::vector<OpId> order_;
   std::int32_t body_end_ = 0;
   std::vector<std::int32_t> last_use_;  // of each instance, in the order in which they are made
   IdVector<TensorId, char> whole_batch_;
+  IdVector<TensorId, Bytes> sizes_;  // of a storage for it
   IdVector<TensorId, InstanceId> instance_of_;
   IdVector<OpId, char> ran_;
   IdVector<StorageId, std::int32_t> users_end_;   // static step after the last use so far

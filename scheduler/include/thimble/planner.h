@@ -17,7 +17,7 @@ namespace thimble {
 
 struct PlannerOptions {
   bool recompute = true;
-  int most_evaluations = 6000;  ///< schedules tried for each graph; the search is counted, not timed
+  int most_evaluations = 3000;  ///< schedules tried for a graph and a cut; the search is counted, not timed
 };
 
 /// One choice: a variant, and which values its training step keeps.
@@ -51,6 +51,7 @@ class Frontier {
 
  private:
   Bytes lower_bound() const;
+  std::vector<RecomputeRanks> search_cuts(const std::vector<std::size_t>& cuts, int most_evaluations) const;
   void add_variant(std::size_t variant, const std::vector<RecomputeRanks>& ranks);
 
   std::vector<PlanRequest> variants_;

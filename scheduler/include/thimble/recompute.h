@@ -3,7 +3,7 @@
 //   const RecomputeBasis basis = recompute_basis(step_graph, registry);
 //   RecomputeRanks ranks = keep_everything(step_graph);
 //   ranks[x] = kOnDemand;  // dropped after the forward pass, made again when asked for
-//   make_schedule(step_graph, registry, device, {.sequence = recompute_sequence(step_graph, registry, basis, ranks)});
+//   make_schedule(step_graph, registry, device, {.sequence = recompute_sequence(step_graph, basis, ranks)});
 //
 // Rank 0 is kept from the forward pass. Where the backward pass asks for a value that is gone, one pass makes it again
 // from the nearest values still there. Of all that this pass makes it holds, until their last readers, the value asked
@@ -36,7 +36,7 @@ struct RecomputeBasis {
   std::vector<TensorId> values;   ///< made in the forward phase by an op that may run again, and read, they or what is
                                   ///< made of them, in the backward phase
   std::vector<TensorId> between;  ///< those that separate one block from the next (`values_between_blocks`)
-  IdVector<OpId, char> may_repeat;
+  IdVector<OpId, char> may_repeat, is_view;
 };
 RecomputeBasis recompute_basis(const Graph& graph, const OpRegistry& registry);
 
@@ -46,7 +46,6 @@ std::vector<TensorId> values_between_blocks(const Graph& graph);
 
 /// The basis' order with ops repeated where the ranks ask for it. Updates come as soon as their gradient is complete
 /// and nobody reads the old version any more. Throws InvalidArgument where `ranks` is not one per tensor.
-std::vector<OpId> recompute_sequence(const Graph& graph, const OpRegistry& registry, const RecomputeBasis& basis,
-                                     const RecomputeRanks& ranks);
+std::vector<OpId> recompute_sequence(const Graph& graph, const RecomputeBasis& basis, const RecomputeRanks& ranks);
 
 }  // namespace thimble
