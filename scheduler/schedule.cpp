@@ -152,8 +152,10 @@ class ScheduleBuilder {
   void find_sizes() {
     for (std::size_t i = 0; i < graph_.tensors.size(); ++i) {
       const auto id = static_cast<TensorId>(i);
-      const std::int64_t samples = whole_batch_[id] != 0 ? graph_.batch : largest_part();
-      sizes_.push_back(align_up(bytes_of(with_samples(graph_.tensors[id].type, samples)), kAlignment));
+      const TensorType& type = graph_.tensors[id].type;
+      Bytes size = bytes_of(type);
+      if (type.batched && whole_batch_[id] == 0) size = Bytes{size.value / type.shape[0] * largest_part()};
+      sizes_.push_back(align_up(size, kAlignment));
     }
   }
 

@@ -1,6 +1,7 @@
 #include <iostream>
 #include <memory>
 
+#include "advice.h"
 #include "commands.h"
 #include "explain.h"
 #include "model_options.h"
@@ -18,7 +19,9 @@ struct PlanOptions {
 
 int run_plan(const PlanOptions& options) {
   const PlanOrNo answer = plan_training(options.model, training_choices(options.model));
-  const auto report = plan_report(answer, registry());
+  auto report = plan_report(answer, registry());
+  if (const DoesNotFit* no = std::get_if<DoesNotFit>(&answer))
+    report["could_allow"] = advise(options.model, no->smallest.arena);
   std::cout << (options.json ? report.dump(2) + "\n" : plan_table(report));
   const Plan* plan = std::get_if<Plan>(&answer);
   if (plan == nullptr) return kHonestNo;

@@ -1,6 +1,7 @@
 #include "plan_report.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 
 namespace thimble {
@@ -126,6 +127,11 @@ std::string plan_table(const nlohmann::ordered_json& report) {
     for (const auto& tensor : report.at("forced_by"))
       table += "    forced by " + tensor.at("tensor").get<std::string>() + ", " +
                with_thousands(tensor.at("bytes").get<std::int64_t>()) + " bytes\n";
+  if (report.contains("could_allow"))
+    for (const auto& one : report.at("could_allow"))
+      table += std::string(one.at("fits").get<bool>() ? "    fits with " : "    less, not enough, with ") +
+               one.at("option").get<std::string>() + ": " + with_thousands(one.at("arena_bytes").get<std::int64_t>()) +
+               " bytes, " + std::to_string(std::lround(one.at("predicted_ms").get<double>())) + " ms a step\n";
   return table;
 }
 

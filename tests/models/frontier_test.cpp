@@ -70,6 +70,79 @@ TEST(WideResNetFrontier, OneArithmeticGivesOneSetOfBits) {
   EXPECT_LT(bits.size(), curve.size());
 }
 
+// A ladder of budgets: more bytes never give a slower plan, what is said not to fit does not, and one byte decides.
+TEST(WideResNetFrontier, ABudgetOnlyFilters) {
+  const Frontier frontier(training_variants(small_net(), registry(), 3), registry(), {.most_evaluations = 500});
+  const std::vector<Plan> curve = frontier.curve(8);
+  ASSERT_GE(curve.size(), 4U);
+  std::map<Bytes, double> fastest;  // by arena
+  for (const Candidate& candidate : frontier.candidates())
+    fastest.try_emplace(frontier.plan(candidate).arena, candidate.milliseconds);
+  const auto milliseconds = [&](Bytes budget) -> std::optional<double> {
+    const PlanOrNo answer = frontier.within(budget);
+    const Plan* plan = std::get_if<Plan>(&answer);
+    if (plan == nullptr) return std::nullopt;
+    EXPECT_LE(plan->arena, budget);
+    return fastest.at(plan->arena);
+  };
+  const PlanOrNo none = frontier.within(Bytes{1});
+  const auto& no = std::get<DoesNotFit>(none);
+  EXPECT_LE(no.lower_bound, no.smallest.arena);
+  EXPECT_FALSE(milliseconds(no.smallest.arena - Bytes{1}).has_value());
+  std::optional<double> slower = milliseconds(no.smallest.arena);
+  ASSERT_TRUE(slower.has_value());
+  for (std::size_t i = curve.size(); i-- > 0;) {
+    const std::optional<double> time = milliseconds(curve[i].arena);
+    ASSERT_TRUE(time.has_value()) << curve[i].arena.value;
+    EXPECT_LE(*time, *slower) << curve[i].arena.value;
+    slower = time;
+  }
+}
+
+// What WRN-28-2 needs at batch 100: bytes of the arena at most, and what is made again in percent of the step's FLOPs.
+struct Figure {
+  const char* what;
+  std::vector<std::int64_t> cut;
+  bool in_momentum;
+  double most_percent;
+  std::int64_t most_bytes;
+};
+
+double recomputed_percent(const Plan& plan) {
+  const Program& program = plan.program(kTrainProgram);
+  double once = 0, again = 0;
+  for (const ScheduledStep& step : program.schedule.steps) {
+    const std::string& kind = program.graph.ops[step.op].kind;
+    const double flops = registry().cost(kind, shape_of(program.graph, step.op, 1, plan.device)).flops;
+    (step.is_recomputation ? again : once) += flops;
+  }
+  return 100 * again / once;
+}
+
+TEST(WideResNetFrontier, ReachesItsFiguresAtBatch100) {
+  for (const Figure& figure : {Figure{"whole batch", {100}, false, 26, 66'800'000},
+                               Figure{"whole batch, more time", {100}, false, 33, 59'500'000},
+                               Figure{"batch statistics of 10", cut_evenly(100, 10), false, 27, 24'000'000},
+                               Figure{"one at a time", cut_evenly(100, 1), false, 26, 18'800'000},
+                               Figure{"one at a time, into the momentum", cut_evenly(100, 1), true, 26, 12'900'000}}) {
+    TrainingChoices choices;
+    choices.batch = 100;
+    choices.microbatches = figure.cut;
+    choices.fuse_convolutions = true;
+    choices.device.threads = 2;
+    choices.sgd.nesterov = !figure.in_momentum;
+    choices.sgd.accumulate_in_momentum = figure.in_momentum;
+    const PlanOrNo answer =
+        Frontier({request_training(choices, registry())}, registry()).within(Bytes{figure.most_bytes});
+    const Plan* plan = std::get_if<Plan>(&answer);
+    ASSERT_NE(plan, nullptr) << figure.what;
+    EXPECT_LE(recomputed_percent(*plan), figure.most_percent) << figure.what;
+    EXPECT_EQ(check_plan(*plan, registry()), std::vector<std::string>{});
+    std::printf("%s: %lld bytes, %.1f %% recomputed\n", figure.what, static_cast<long long>(plan->arena.value),
+                recomputed_percent(*plan));
+  }
+}
+
 TEST(WideResNetFrontier, CutsAndSumsGiveTheSameMeanGradient) {
   TrainingChoices choices = small_net();
   choices.model.dropout = 0;
@@ -100,7 +173,8 @@ TEST(WideResNetFrontier, SummingInTheMomentumSavesTheSums) {
   const Bytes summed = make_plan(request_training(choices, registry()), registry()).arena;
   choices.sgd.accumulate_in_momentum = true;
   const Bytes in_momentum = make_plan(request_training(choices, registry()), registry()).arena;
-  EXPECT_GE(summed - in_momentum, Bytes{4 * 1467610});
+  // All sums but those of a few channel vectors, which are there for a moment before they are added.
+  EXPECT_GE((summed - in_momentum).value, 4 * 1467610 - 2048);
 }
 
 }  // namespace

@@ -35,6 +35,24 @@ TEST_F(Command, AMissedBudgetIsAnHonestNo) {
   EXPECT_GT(report.at("smallest_arena_bytes"), 1000000);
   EXPECT_FALSE(report.at("forced_by").empty());
   EXPECT_FALSE(fs::exists(in("no.json")));
+  ASSERT_FALSE(report.at("could_allow").empty());
+  for (const Json& one : report.at("could_allow")) EXPECT_LT(one.at("arena_bytes"), report.at("smallest_arena_bytes"));
+}
+
+// What a missed budget suggests holds when it is done: the first allowance of those that fit is taken at its word.
+TEST_F(Command, AMissedBudgetSaysWhatWouldFit) {
+  const std::string plan = "plan wrn-10-1 --batch 32 --optimizer momentum";
+  const Json no = Json::parse(thimble(plan + " --budget 1MB --json").output);
+  const auto smallest = no.at("smallest_arena_bytes").get<std::int64_t>();
+  const Json report = Json::parse(thimble(plan + " --budget " + std::to_string(smallest - 1) + " --json").output);
+  EXPECT_EQ(report.at("smallest_arena_bytes"), smallest);
+  const Json& first = report.at("could_allow").at(0);
+  ASSERT_TRUE(first.at("fits"));
+  const std::string option = first.at("option");
+  const Json yes =
+      Json::parse(thimble(plan + " " + option + " --budget " + std::to_string(smallest - 1) + " --json").output);
+  EXPECT_EQ(yes.at("arena_bytes"), first.at("arena_bytes")) << option;
+  EXPECT_EQ(thimble(plan + " --budget " + std::to_string(smallest)).code, 0) << "the smallest fits, one less does not";
 }
 
 TEST_F(Command, WrongUsageIsTwo) {

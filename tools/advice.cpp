@@ -1,0 +1,64 @@
+#include "advice.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "plan_report.h"
+
+namespace thimble {
+namespace {
+
+struct Allowance {
+  std::string option;
+  ModelOptions allowed;
+};
+
+// One at a time, then all of them.
+std::vector<Allowance> allowances(const ModelOptions& options) {
+  std::vector<Allowance> all;
+  ModelOptions everything = options;
+  std::string every_option;
+  const auto allow = [&](const std::string& option, auto change) {
+    Allowance one{option, options};
+    change(one.allowed);
+    change(everything);
+    every_option += (every_option.empty() ? "" : " ") + option;
+    all.push_back(std::move(one));
+  };
+  if (options.remat == "off") allow("--remat auto", [](ModelOptions& o) { o.remat = "auto"; });
+  if (options.fuse == "off") allow("--fuse auto", [](ModelOptions& o) { o.fuse = "auto"; });
+  if (options.microbatch != "auto") allow("--microbatch auto", [](ModelOptions& o) { o.microbatch = "auto"; });
+  if (options.least_microbatch > 1)
+    allow(options.microbatch == "auto" ? "--min-microbatch 1" : "--microbatch auto --min-microbatch 1",
+          [](ModelOptions& o) {
+            o.microbatch = "auto";
+            o.least_microbatch = 1;
+          });
+  if (options.accumulate != "momentum")
+    allow(options.optimizer == "momentum" ? "--accumulate momentum" : "--optimizer momentum --accumulate momentum",
+          [](ModelOptions& o) { o.optimizer = o.accumulate = "momentum"; });
+  if (all.size() > 1) all.push_back({every_option, everything});
+  return all;
+}
+
+}  // namespace
+
+nlohmann::ordered_json advise(const ModelOptions& options, Bytes smallest) {
+  std::vector<nlohmann::ordered_json> all;
+  for (const Allowance& allowance : allowances(options)) {
+    const auto report = plan_report(plan_training(allowance.allowed, training_choices(allowance.allowed)), registry());
+    if (report.at("arena_bytes").get<std::int64_t>() >= smallest.value) continue;
+    all.push_back({{"option", allowance.option},
+                   {"arena_bytes", report.at("arena_bytes")},
+                   {"predicted_ms", report.at("predicted_ms")},
+                   {"fits", report.at("fits")}});
+  }
+  std::stable_sort(all.begin(), all.end(), [](const auto& a, const auto& b) {
+    if (a.at("fits") != b.at("fits")) return a.at("fits").template get<bool>();
+    const char* key = a.at("fits").template get<bool>() ? "predicted_ms" : "arena_bytes";
+    return a.at(key) < b.at(key);
+  });
+  return all;
+}
+
+}  // namespace thimble
