@@ -104,14 +104,14 @@ struct OpDefinition {
   std::function<std::unique_ptr<Kernel>(const OpShape&)> make_kernel;
   /// The output may take the input's storage where that dies here; inputs that an op lacks do not count.
   std::vector<InPlacePair> in_place;
-  bool view = false;                  ///< output 0 is the bytes of input 0 under another shape; no kernel runs
-  bool once = false;                  ///< changes state: never recomputed
-  bool accumulates = false;           ///< output sums over microbatches, keeping its storage between them
+  bool view = false;         ///< output 0 is the bytes of input 0 under another shape; no kernel runs
+  bool once = false;         ///< changes state: never recomputed
+  bool accumulates = false;  ///< output sums over microbatches, keeping its storage between them
   /// Has one output, which with the attribute kAccumulates sums over microbatches, and with kAddsToLast is added to the
   /// last input (one more than without), as a new version of that.
   bool may_accumulate = false;
-  /// Of an op that adds input 0, in every microbatch, to what its output is a version of: the kind that does the rest of
-  /// it in the first microbatch. Takes the other inputs.
+  /// Of an op that adds input 0, in every microbatch, to what its output is a version of: the kind that does the rest
+  /// of it in the first microbatch. Takes the other inputs.
   std::string first_part = {};
 };
 
