@@ -10,10 +10,15 @@ namespace thimble {
 namespace remat {
 
 const std::vector<Solver>& solvers() {
-  static const std::vector<Solver> all{{"order", solve_by_order},       {"backwards", solve_backwards},
-                                       {"segments", solve_by_segments}, {"eviction", solve_by_eviction},
-                                       {"moves", solve_by_moves},       {"exact", solve_exactly},
-                                       {"beam", solve_by_beam}};
+  static const std::vector<Solver> all{{"order", solve_by_order},
+                                       {"backwards", solve_backwards},
+                                       {"segments", solve_by_segments},
+                                       {"eviction", solve_by_eviction},
+                                       {"regression", solve_by_regression},
+                                       {"moves", solve_by_moves},
+                                       {"exact", solve_exactly},
+                                       {"beam", solve_by_beam},
+                                       {"restarts", solve_by_restarts}};
   return all;
 }
 
@@ -26,6 +31,7 @@ struct Best {
   void take(const SolverInput& input, const Solver& solver, SolverOutput output) {
     known.lower_bound = std::max(known.lower_bound, output.lower_bound);
     known.infeasible |= output.infeasible;
+    for (Sequence& order : output.orders) known.orders.push_back(std::move(order));
     for (Sequence& sequence : output.sequences) {
       const Cost cost = sequence_cost(input.graph, sequence);
       if (cost < known.best) {
@@ -99,7 +105,7 @@ RematResult solve_remat(const RematProblem& problem, Bytes budget, const RematOp
     if (best.known.infeasible || best.known.best <= best.known.lower_bound) break;
     if (!options.solver.empty() && options.solver != solver.name) continue;
     const remat::SolverInput input{graph, budget.value, best.known, options.node_limit,
-                                   options.move_limit > 0 ? options.move_limit : 2'000'000'000};
+                                   options.move_limit > 0 ? options.move_limit : 1'500'000'000};
     best.take(input, solver, solver.solve(input));
   }
   return remat::result_of(problem, graph, budget, best);
