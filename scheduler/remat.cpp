@@ -24,6 +24,9 @@ const std::vector<Solver>& solvers() {
 
 namespace {
 
+// Seconds up to 1000 ops; longer sequences take less time per step looked at.
+std::int64_t default_moves(const Graph& graph) { return graph.order.size() <= 1000 ? 1'500'000'000 : 4'000'000'000; }
+
 struct Best {
   Known known;
   std::string made_by;
@@ -101,11 +104,11 @@ RematResult solve_remat(const RematProblem& problem, Bytes budget, const RematOp
   remat::Best best;
   best.known.infeasible = !graph.can_make_goal || remat::budget_bound(graph) > budget.value;
   if (!best.known.infeasible) best.known.lower_bound = remat::cost_bound(graph, budget.value);
+  const std::int64_t move_limit = options.move_limit > 0 ? options.move_limit : remat::default_moves(graph);
   for (const remat::Solver& solver : remat::solvers()) {
     if (best.known.infeasible || best.known.best <= best.known.lower_bound) break;
     if (!options.solver.empty() && options.solver != solver.name) continue;
-    const remat::SolverInput input{graph, budget.value, best.known, options.node_limit,
-                                   options.move_limit > 0 ? options.move_limit : 1'500'000'000};
+    const remat::SolverInput input{graph, budget.value, best.known, options.node_limit, move_limit};
     best.take(input, solver, solver.solve(input));
   }
   return remat::result_of(problem, graph, budget, best);

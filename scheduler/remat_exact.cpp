@@ -8,7 +8,7 @@ namespace thimble::remat {
 namespace {
 
 constexpr Cost kUnlimited = Cost{1} << 58;
-constexpr std::size_t kMostSingleOps = 32;
+constexpr std::size_t kMostSingleOps = 16;
 constexpr std::int64_t kNodesPerOp = 1000;
 
 // Nodes that a graph of this size is worth: one costs about n^2.

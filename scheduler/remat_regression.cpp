@@ -10,7 +10,7 @@
 namespace thimble::remat {
 namespace {
 
-constexpr std::int64_t kMostEffort = 3'000'000;        // tensors and ops looked at, per order and reserve
+constexpr std::int64_t kMostEffort = 2'000'000;        // tensors and ops looked at, per order and reserve
 constexpr std::int64_t kReserves[] = {0, 10, 20, 30};  // percent of the budget
 
 class Regression {

@@ -90,7 +90,8 @@ void run(const Instance& instance, double fraction, std::int64_t bytes, Totals& 
   std::printf("%-20s %5zu %5.2f %12lld", instance.name.c_str(), instance.problem.ops.size(), fraction,
               static_cast<long long>(bytes));
   print_overhead(cost);
-  print_overhead(static_cast<double>(ours.cost_lower_bound) / instance.base);
+  print_overhead(ours.status == RematStatus::infeasible ? std::nullopt
+                                                        : ratio_of(ours.cost_lower_bound, instance.base));
   print_overhead(sqrt_n);
   print_overhead(greedy);
   print_overhead(dtr);
