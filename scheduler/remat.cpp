@@ -10,14 +10,22 @@ namespace thimble {
 namespace remat {
 
 const std::vector<Solver>& solvers() {
-  static const std::vector<Solver> all{{"order", solve_by_order},       {"backwards", solve_backwards},
-                                       {"segments", solve_by_segments}, {"eviction", solve_by_eviction},
-                                       {"moves", solve_by_moves},       {"exact", solve_exactly},
-                                       {"beam", solve_by_beam}};
+  static const std::vector<Solver> all{{"order", solve_by_order},
+                                       {"backwards", solve_backwards},
+                                       {"segments", solve_by_segments},
+                                       {"eviction", solve_by_eviction},
+                                       {"regression", solve_by_regression},
+                                       {"moves", solve_by_moves},
+                                       {"exact", solve_exactly},
+                                       {"beam", solve_by_beam},
+                                       {"restarts", solve_by_restarts}};
   return all;
 }
 
 namespace {
+
+// Seconds up to 1000 ops; longer sequences take less time per step looked at.
+std::int64_t default_moves(const Graph& graph) { return graph.order.size() <= 1000 ? 1'500'000'000 : 4'000'000'000; }
 
 struct Best {
   Known known;
@@ -26,6 +34,7 @@ struct Best {
   void take(const SolverInput& input, const Solver& solver, SolverOutput output) {
     known.lower_bound = std::max(known.lower_bound, output.lower_bound);
     known.infeasible |= output.infeasible;
+    for (Sequence& order : output.orders) known.orders.push_back(std::move(order));
     for (Sequence& sequence : output.sequences) {
       const Cost cost = sequence_cost(input.graph, sequence);
       if (cost < known.best) {
@@ -95,11 +104,11 @@ RematResult solve_remat(const RematProblem& problem, Bytes budget, const RematOp
   remat::Best best;
   best.known.infeasible = !graph.can_make_goal || remat::budget_bound(graph) > budget.value;
   if (!best.known.infeasible) best.known.lower_bound = remat::cost_bound(graph, budget.value);
+  const std::int64_t move_limit = options.move_limit > 0 ? options.move_limit : remat::default_moves(graph);
   for (const remat::Solver& solver : remat::solvers()) {
     if (best.known.infeasible || best.known.best <= best.known.lower_bound) break;
     if (!options.solver.empty() && options.solver != solver.name) continue;
-    const remat::SolverInput input{graph, budget.value, best.known, options.node_limit,
-                                   options.move_limit > 0 ? options.move_limit : 2'000'000'000};
+    const remat::SolverInput input{graph, budget.value, best.known, options.node_limit, move_limit};
     best.take(input, solver, solver.solve(input));
   }
   return remat::result_of(problem, graph, budget, best);

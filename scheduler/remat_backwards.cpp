@@ -29,9 +29,12 @@ class BackwardSearch {
     }
   }
 
-  SearchOutcome run(std::int64_t node_limit) {
+  // While an op runs, all it reads and makes is resident.
+  Set run_of(std::int32_t op) const { return view_.in(op) | view_.out(op); }
+  Set kept() const { return view_.goal(); }
+
+  SearchOutcome run(const Set& goal, std::int64_t node_limit) {
     SearchOutcome outcome;
-    const Set goal = view_.goal();
     if (view_.bytes(goal) <= budget_) reach({goal, 0, -1, -1});
     while (!open_.empty()) {
       const auto [bound, count, bytes, index] = open_.top();
@@ -114,21 +117,35 @@ class BackwardSearch {
   std::priority_queue<Entry, std::vector<Entry>, std::greater<>> open_;
 };
 
-SearchOutcome search(const Graph& graph, std::int64_t budget, std::optional<Cost> cap, std::int64_t node_limit) {
-  if (graph.tensors() <= 64) return BackwardSearch<1>(graph, budget, cap).run(node_limit);
-  if (graph.tensors() <= 128) return BackwardSearch<2>(graph, budget, cap).run(node_limit);
-  if (graph.tensors() <= 256) return BackwardSearch<4>(graph, budget, cap).run(node_limit);
-  return BackwardSearch<16>(graph, budget, cap).run(node_limit);
+constexpr std::int32_t kWholeGoal = -1;
+
+template <int W>
+SearchOutcome run(const Graph& graph, std::int64_t budget, std::optional<Cost> cap, std::int32_t op,
+                  std::int64_t node_limit) {
+  BackwardSearch<W> search(graph, budget, cap);
+  return search.run(op == kWholeGoal ? search.kept() : search.run_of(op), node_limit);
+}
+
+SearchOutcome search(const Graph& graph, std::int64_t budget, std::optional<Cost> cap, std::int32_t op,
+                     std::int64_t node_limit) {
+  if (graph.tensors() <= 64) return run<1>(graph, budget, cap, op, node_limit);
+  if (graph.tensors() <= 128) return run<2>(graph, budget, cap, op, node_limit);
+  if (graph.tensors() <= 256) return run<4>(graph, budget, cap, op, node_limit);
+  return run<16>(graph, budget, cap, op, node_limit);
 }
 
 }  // namespace
 
 SearchOutcome search_feasible(const Graph& graph, std::int64_t budget, std::int64_t node_limit) {
-  return search(graph, budget, std::nullopt, node_limit);
+  return search(graph, budget, std::nullopt, kWholeGoal, node_limit);
+}
+
+SearchOutcome search_one_run(const Graph& graph, std::int64_t budget, std::int32_t op, std::int64_t node_limit) {
+  return search(graph, budget, std::nullopt, op, node_limit);
 }
 
 SearchOutcome search_backwards(const Graph& graph, std::int64_t budget, Cost cap, std::int64_t node_limit) {
-  return search(graph, budget, cap, node_limit);
+  return search(graph, budget, cap, kWholeGoal, node_limit);
 }
 
 }  // namespace thimble::remat

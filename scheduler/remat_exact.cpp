@@ -8,12 +8,14 @@ namespace thimble::remat {
 namespace {
 
 constexpr Cost kUnlimited = Cost{1} << 58;
+constexpr std::size_t kMostSingleOps = 16;
+constexpr std::int64_t kNodesPerOp = 1000;
 
 // Nodes that a graph of this size is worth: one costs about n^2.
 std::int64_t share_of(std::int64_t node_limit, const Graph& graph) {
   if (node_limit > 0) return node_limit;
   const auto n = static_cast<std::int64_t>(std::max(graph.tensors(), 1));
-  return std::clamp<std::int64_t>(2'000'000'000 / (n * n), 2000, 2'000'000);
+  return std::clamp<std::int64_t>(1'200'000'000 / (n * n), 2000, 2'000'000);
 }
 
 // A low cap keeps the states few: what cannot be read again within it is let go at once. A search that ends without a
@@ -41,6 +43,22 @@ SolverOutput solve_forwards(const SolverInput& input) {
   return output;
 }
 
+// Where the whole goal is too far, one op that has to run may be near enough to show that it cannot: those that need
+// most first.
+bool has_op_that_never_runs(const SolverInput& input) {
+  if (input.graph.has_alternatives) return false;
+  std::vector<std::int32_t> ops = input.graph.order;
+  std::stable_sort(ops.begin(), ops.end(), [&](std::int32_t a, std::int32_t b) {
+    return input.graph.need[static_cast<std::size_t>(a)] > input.graph.need[static_cast<std::size_t>(b)];
+  });
+  if (ops.size() > kMostSingleOps) ops.resize(kMostSingleOps);
+  for (std::int32_t op : ops) {
+    const SearchOutcome outcome = search_one_run(input.graph, input.budget, op, kNodesPerOp);
+    if (outcome.exhausted && !outcome.found) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 SolverOutput solve_backwards(const SolverInput& input) {
@@ -48,7 +66,10 @@ SolverOutput solve_backwards(const SolverInput& input) {
   if (input.graph.tensors() > kLargestFeasibility) return output;
   SearchOutcome outcome = search_feasible(input.graph, input.budget, input.node_limit > 0 ? input.node_limit : 20'000);
   output.infeasible = outcome.exhausted && !outcome.found;
-  if (outcome.found) output.sequences.push_back(std::move(outcome.sequence));
+  if (outcome.found)
+    output.sequences.push_back(std::move(outcome.sequence));
+  else if (!output.infeasible)
+    output.infeasible = has_op_that_never_runs(input);
   return output;
 }
 

@@ -6,19 +6,17 @@
 #include "remat_solver.h"
 
 namespace thimble::remat {
-
-Sequence lean_order(const Graph& graph);
-
 namespace {
 
 constexpr std::int64_t kMostIdle = 6000;  // shakes in a row without anything better
+constexpr std::size_t kRestarts = 32;
 constexpr std::size_t kLongGraph = 2000;  // ops: from here on many moves are made at a time
 
 class LocalSearch {
  public:
-  explicit LocalSearch(const SolverInput& input)
+  LocalSearch(const SolverInput& input, std::uint64_t seed, std::int64_t move_limit)
       : input_(input),
-        mover_(input.graph, input.budget, 1, input.move_limit),
+        mover_(input.graph, input.budget, seed, move_limit),
         most_steps_(static_cast<std::int32_t>(4 * input.graph.order.size() + 200)) {
     best_cost_ = input.known.best;
     if (!input.known.sequences.empty()) best_ = input.known.sequences.front();
@@ -26,12 +24,30 @@ class LocalSearch {
 
   std::vector<Sequence> run() {
     start();
-    if (!best_.empty()) iterate();
+    if (!best_.empty()) iterate(best_, best_cost_);
+    return found();
+  }
+
+  // From a start of its own, drawn by the seed, whatever is known already.
+  std::vector<Sequence> run_anew(const Sequence& order, double noise) {
+    const bool is_long = input_.graph.order.size() > kLongGraph;
+    mover_.timeline().set(order);
+    const RepairStyle style{noise > 0 ? 0.6 + mover_.dice().real() : 1.0, noise, false, is_long};
+    if (!mover_.repair(style, most_steps_, INT64_MAX)) return {};
+    keep_if_better();
+    const Sequence first = mover_.timeline().sequence();
+    iterate(first, mover_.timeline().cost());
+    return found();
+  }
+
+  std::int64_t effort() const { return mover_.effort(); }
+
+ private:
+  std::vector<Sequence> found() const {
     if (best_.empty()) return {};
     return {best_};
   }
 
- private:
   bool is_over() const { return mover_.is_spent() || best_cost_ <= input_.known.lower_bound; }
 
   void keep_if_better() {
@@ -47,7 +63,7 @@ class LocalSearch {
       keep_if_better();
     }
     const bool is_long = input_.graph.order.size() > kLongGraph;
-    for (const Sequence& order : {input_.graph.order, lean_order(input_.graph)})
+    for (const Sequence& order : starting_orders(input_))
       for (double exponent : {1.0, 0.7, 1.5}) {
         if (is_over()) return;
         mover_.timeline().set(order);
@@ -81,9 +97,7 @@ class LocalSearch {
       if (p < mover_.timeline().length() && mover_.timeline().is_repeated(p)) mover_.let_go(p);
   }
 
-  void iterate() {
-    Sequence current = best_;
-    Cost current_cost = best_cost_;
+  void iterate(Sequence current, Cost current_cost) {
     const bool is_long = input_.graph.order.size() > kLongGraph;
     for (std::int64_t idle = 0; !is_over() && idle < kMostIdle; ++idle) {
       mover_.timeline().set(current);
@@ -115,7 +129,22 @@ class LocalSearch {
 
 SolverOutput solve_by_moves(const SolverInput& input) {
   SolverOutput output;
-  output.sequences = LocalSearch(input).run();
+  output.sequences = LocalSearch(input, 1, input.move_limit).run();
+  return output;
+}
+
+// What the searches leave open. Local optima differ a lot by where one starts.
+SolverOutput solve_by_restarts(const SolverInput& input) {
+  SolverOutput output;
+  std::vector<Sequence> starts = input.known.sequences;
+  for (Sequence& order : starting_orders(input)) starts.push_back(std::move(order));
+  std::int64_t left = input.move_limit / 3;
+  for (std::size_t i = 0; i < kRestarts && left > 0; ++i) {
+    LocalSearch search(input, i + 2, left);
+    for (Sequence& sequence : search.run_anew(starts[i % starts.size()], i < starts.size() ? 0 : 0.6))
+      output.sequences.push_back(std::move(sequence));
+    left -= search.effort();
+  }
   return output;
 }
 

@@ -1,12 +1,22 @@
 // Schedules that run nothing twice: the problem's own order, and orders that hold little at a time.
+#include "remat_order.h"
+
 #include <algorithm>
 
 #include "remat_solver.h"
 
 namespace thimble::remat {
+namespace {
 
-// List scheduling: of the ops that are ready the one after which least is held; ties by what was made last, then by
-// place.
+// Steps of orders looked at, per start and aim: 40 moves of each op over half the order, up to a limit.
+std::int64_t packing_effort(const Graph& graph) {
+  const auto n = static_cast<std::int64_t>(graph.order.size());
+  return std::min<std::int64_t>(20 * n * n, 5'000'000);
+}
+
+}  // namespace
+
+// Ties by what was made last, then by place.
 Sequence lean_order(const Graph& graph) {
   const std::size_t n = graph.bytes.size();
   std::vector<std::int32_t> missing(graph.cost.size(), 0), readers(n, 0), age(n, 0);
@@ -59,11 +69,24 @@ Sequence lean_order(const Graph& graph) {
   return order;
 }
 
+std::vector<Sequence> starting_orders(const SolverInput& input) {
+  if (!input.known.orders.empty()) return input.known.orders;
+  return {input.graph.order, lean_order(input.graph)};
+}
+
 SolverOutput solve_by_order(const SolverInput& input) {
   SolverOutput output;
-  for (Sequence sequence : {input.graph.order, lean_order(input.graph)})
-    if (const std::int64_t peak = sequence_peak(input.graph, sequence); peak >= 0 && peak <= input.budget)
-      output.sequences.push_back(std::move(sequence));
+  const auto take = [&](Sequence order) {
+    const std::int64_t peak = sequence_peak(input.graph, order);
+    if (peak >= 0 && peak <= input.budget) output.sequences.push_back(order);
+    output.orders.push_back(std::move(order));
+  };
+  take(input.graph.order);
+  take(lean_order(input.graph));
+  // Aiming lower than the budget shapes the whole order, not only the steps around the worst one.
+  for (const std::int64_t aim : {input.budget, input.budget / 2})
+    for (std::size_t i = 0; i < 2 && output.sequences.empty(); ++i)
+      take(packed_order(input.graph, aim, output.orders[i], packing_effort(input.graph)));
   return output;
 }
 

@@ -41,6 +41,7 @@ class Mover {
   Dice& dice() { return dice_; }
   /// Whether as many steps of sequences have been looked at as were allowed. What runs then ends as it is.
   bool is_spent() const { return effort_ >= effort_limit_; }
+  std::int64_t effort() const { return effort_; }
 
   /// Gives tensors up until the budget holds. False where it gets stuck, needs more than `most_steps` moves or costs
   /// `give_up_at`.

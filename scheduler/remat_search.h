@@ -27,6 +27,9 @@ inline constexpr std::int32_t kLargestFeasibility = 1024;
 /// most kLargestFeasibility tensors.
 SearchOutcome search_feasible(const Graph& graph, std::int64_t budget, std::int64_t node_limit);
 
+/// The same for one run of `op`. Exhausted without one found: the op never runs.
+SearchOutcome search_one_run(const Graph& graph, std::int64_t budget, std::int32_t op, std::int64_t node_limit);
+
 /// The same as search_exact, from the end: faster where the budget is tight.
 SearchOutcome search_backwards(const Graph& graph, std::int64_t budget, Cost cap, std::int64_t node_limit);
 

@@ -1,17 +1,18 @@
-// Prints what recomputation costs at fractions of the peak without it, beside checkpoints, an evictor and the bound.
-//   remat_bench instances/remat/public/*.json.gz                      at 0.9, 0.7, 0.5 and 0.3 of
-//   stats.peak_given_order_nonconst remat_bench --peer peer_dtr_simulator.json instances/remat/public/dtr_*.json.gz at
-//   the budgets of the peer's runs
+// One table: what recomputation costs at fractions of the peak without it, beside the proven bound, checkpoints as
+// published and the recorded runs of the DTR simulator. Costs are overheads in percent of a run without recomputation.
+//   remat_bench --peer public/peer_dtr_simulator.json public/*.json.gz
+// at 0.9, 0.7, 0.5 and 0.3 of stats.peak_given_order_nonconst, then at the very budgets of the recorded runs. `dtr` is
+// the best recorded run that fits.
 #include <zlib.h>
 
 #include <cstdio>
 #include <cstring>
 #include <ctime>
 #include <exception>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "remat_baselines.h"
 #include "thimble/error.h"
 #include "thimble/remat.h"
 
@@ -21,6 +22,8 @@ using Json = nlohmann::json;
 using thimble::Bytes;
 using thimble::RematProblem;
 using thimble::RematResult;
+using thimble::RematStatus;
+using namespace thimble::remat_baselines;
 
 std::string read_text(const std::string& path) {
   gzFile file = gzopen(path.c_str(), "rb");
@@ -33,82 +36,87 @@ std::string read_text(const std::string& path) {
   return text;
 }
 
-double seconds() {
-  return static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
-}  // of this process: user time on one core
+// Of this process: user time on one core.
+double seconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
 
-struct Row {
+struct Instance {
   std::string name;
-  std::int64_t budget;
-  double fraction;
-  double peer = 0;  // time ratio of the peer's best heuristic; 0: none
+  RematProblem problem;
+  double base = 0;  // cost without recomputation
+  double peak = 0;  // bytes without recomputation, in the given order
+  Baselines baselines;
+  TimeRatios dtr;
 };
 
-void print_ratio(const std::optional<std::int64_t>& cost, double base) {
-  if (cost)
-    std::printf(" %9.4f", static_cast<double>(*cost) / base);
-  else
-    std::printf(" %9s", "-");
-}
+struct Totals {
+  int rows = 0, solved = 0, infeasible = 0, open = 0, slow = 0, worse = 0;
+};
 
-void run(const RematProblem& problem, const Row& row, double base) {
-  const Bytes budget{row.budget};
-  const RematResult segments = thimble::solve_remat(problem, budget, {.solver = "segments"});
-  const RematResult eviction = thimble::solve_remat(problem, budget, {.solver = "eviction"});
-  const double start = seconds();
-  const RematResult ours = thimble::solve_remat(problem, budget);
-  const double time = seconds() - start;
-  std::printf("%-22s %5.2f %14lld", row.name.c_str(), row.fraction, static_cast<long long>(row.budget));
-  print_ratio(ours.cost, base);
-  std::printf(" %9.4f", static_cast<double>(ours.cost_lower_bound) / base);
-  print_ratio(segments.cost, base);
-  print_ratio(eviction.cost, base);
-  if (row.peer > 0)
-    std::printf(" %9.4f", row.peer);
-  else
-    std::printf(" %9s", "-");
-  std::printf(" %7.2f  %s%s%s\n", time, to_string(ours.status), ours.made_by.empty() ? "" : ", ", ours.made_by.c_str());
-  std::fflush(stdout);
-}
-
-// The budgets of the peer's runs that ended well, with the best ratio of its heuristics.
-std::map<std::int64_t, std::pair<double, double>> peer_rows(const Json& peer, const std::string& name) {
-  std::map<std::int64_t, std::pair<double, double>> rows;
-  for (const Json& entry : peer.at("entries")) {
-    if (entry.at("name") != name) continue;
-    for (const Json& result : entry.at("results")) {
-      if (result.at("status") != "ok") continue;
-      const double ratio = result.at("time_ratio");
-      auto& row = rows.emplace(result.at("budget_bytes_nonconst").get<std::int64_t>(),
-                               std::pair{result.at("ratio").get<double>(), ratio})
-                      .first->second;
-      row.second = std::min(row.second, ratio);
-    }
-  }
-  return rows;
-}
-
-void run_file(const std::string& path, const Json& peer) {
+Instance read_instance(const std::string& path, const Json& peer) {
   const std::string text = read_text(path);
   const Json json = Json::parse(text);
-  const RematProblem problem = thimble::read_remat_problem(text, path);
-  const std::string name = json.at("name");
-  const auto base = static_cast<double>(thimble::solve_remat(problem, Bytes{std::int64_t{1} << 50}).cost.value());
-  if (!peer.is_null()) {
-    for (const auto& [budget, ratios] : peer_rows(peer, name))
-      run(problem, {name, budget, ratios.first, ratios.second}, base);
-    return;
-  }
-  const double peak = json.at("stats").at("peak_given_order_nonconst");
-  for (double fraction : {0.9, 0.7, 0.5, 0.3})
-    run(problem, {name, static_cast<std::int64_t>(peak * fraction), fraction}, base);
+  Instance instance;
+  instance.name = json.at("name");
+  instance.problem = thimble::read_remat_problem(text, path);
+  instance.base =
+      static_cast<double>(thimble::solve_remat(instance.problem, Bytes{std::int64_t{1} << 50}).cost.value());
+  instance.peak = json.at("stats").at("peak_given_order_nonconst");
+  instance.baselines = measure_baselines(instance.problem, json.at("stats").at("fwd_ops"));
+  if (!peer.is_null()) instance.dtr = recorded_dtr(peer, instance.name);
+  return instance;
+}
+
+void print_overhead(const std::optional<double>& ratio) {
+  if (ratio)
+    std::printf(" %8.2f", 100 * (*ratio - 1));
+  else
+    std::printf(" %8s", "-");
+}
+
+std::optional<double> ratio_of(const std::optional<std::int64_t>& cost, double base) {
+  if (!cost) return std::nullopt;
+  return static_cast<double>(*cost) / base;
+}
+
+void run(const Instance& instance, double fraction, std::int64_t bytes, Totals& totals) {
+  const Bytes budget{bytes};
+  const double start = seconds();
+  const RematResult ours = thimble::solve_remat(instance.problem, budget);
+  const double time = seconds() - start;
+  const auto sqrt_n = ratio_of(cheapest_within(instance.baselines.sqrt_n, budget), instance.base);
+  const auto greedy = ratio_of(cheapest_within(instance.baselines.greedy, budget), instance.base);
+  const auto dtr = lowest_within(instance.dtr, budget);
+  const auto cost = ratio_of(ours.cost, instance.base);
+  std::printf("%-20s %5zu %5.2f %12lld", instance.name.c_str(), instance.problem.ops.size(), fraction,
+              static_cast<long long>(bytes));
+  print_overhead(cost);
+  print_overhead(ours.status == RematStatus::infeasible ? std::nullopt
+                                                        : ratio_of(ours.cost_lower_bound, instance.base));
+  print_overhead(sqrt_n);
+  print_overhead(greedy);
+  print_overhead(dtr);
+  std::printf(" %6.2f  %s%s%s\n", time, to_string(ours.status), ours.made_by.empty() ? "" : ", ", ours.made_by.c_str());
+  std::fflush(stdout);
+  ++totals.rows;
+  totals.solved += cost.has_value();
+  totals.infeasible += ours.status == RematStatus::infeasible;
+  totals.open += ours.status == RematStatus::not_found;
+  totals.slow += instance.problem.ops.size() <= 1000 && time > 10;
+  for (const auto& other : {sqrt_n, greedy, dtr}) totals.worse += other && (!cost || *cost > *other + 1e-12);
+}
+
+void print(const char* what, const Totals& totals) {
+  std::printf(
+      "%s: %d rows, %d solved, %d proven infeasible, %d open; %d above 10 s up to 1000 ops; %d times worse than "
+      "a baseline\n",
+      what, totals.rows, totals.solved, totals.infeasible, totals.open, totals.slow, totals.worse);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::printf("%-22s %5s %14s %9s %9s %9s %9s %9s %7s\n", "graph", "of", "budget", "cost", "bound", "segments",
-              "eviction", "peer", "s");
+  std::printf("%-20s %5s %5s %12s %8s %8s %8s %8s %8s %6s\n", "graph", "ops", "of", "budget", "cost %", "bound %",
+              "sqrt(n)", "greedy", "dtr", "s");
   try {
     Json peer;
     int first = 1;
@@ -116,7 +124,16 @@ int main(int argc, char** argv) {
       peer = Json::parse(read_text(argv[2]));
       first = 3;
     }
-    for (int i = first; i < argc; ++i) run_file(argv[i], peer);
+    Totals fractions, recorded;
+    for (int i = first; i < argc; ++i) {
+      const Instance instance = read_instance(argv[i], peer);
+      for (const double fraction : {0.9, 0.7, 0.5, 0.3})
+        run(instance, fraction, static_cast<std::int64_t>(instance.peak * fraction), fractions);
+      for (const auto& row : instance.dtr)
+        run(instance, static_cast<double>(row.first) / instance.peak, row.first, recorded);
+    }
+    print("fractions of the peak", fractions);
+    if (!peer.is_null()) print("recorded budgets of DTR", recorded);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return 1;

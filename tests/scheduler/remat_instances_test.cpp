@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "remat_baselines.h"
 #include "remat_cases.h"
 
 namespace thimble {
@@ -119,6 +120,112 @@ TEST(RematInstances, SlowPublicGraphsMeetTheRecordedOptima) {
   }
   std::printf("%d of %d recorded optima met, worst gap %.3f %%\n", tally.optimal, tally.rows, 100 * tally.worst);
   EXPECT_EQ(tally.optimal, tally.rows);
+}
+
+// One public graph beside what it is compared with.
+struct Compared {
+  std::string name;
+  RematProblem problem;
+  double peak = 0;  // bytes without recomputation
+  double base = 0;  // cost without recomputation
+  remat_baselines::Baselines baselines;
+  remat_baselines::TimeRatios dtr;
+  int rows = 0, comparisons = 0;
+
+  // Solved or proven impossible, and no dearer than any baseline that fits the same budget.
+  void row(std::int64_t bytes, const RematOptions& options) {
+    const Bytes budget{bytes};
+    const std::string what = name + " at " + std::to_string(bytes);
+    const RematResult result = solve_remat(problem, budget, options);
+    ++rows;
+    EXPECT_NE(result.status, RematStatus::not_found) << what;
+    EXPECT_EQ(result.cost.has_value(), result.status != RematStatus::infeasible) << what;
+    std::int64_t cost = INT64_MAX;
+    if (result.cost) {
+      const RematReplay replay = replay_remat(problem, budget, result.schedule);
+      EXPECT_TRUE(replay.findings.empty()) << what << ": " << replay.findings.front();
+      EXPECT_LE(replay.peak, budget) << what;
+      EXPECT_LE(result.cost_lower_bound, replay.cost) << what;
+      cost = replay.cost;
+    }
+    for (const auto* plans : {&baselines.sqrt_n, &baselines.greedy}) {
+      const auto other = remat_baselines::cheapest_within(*plans, budget);
+      comparisons += other.has_value();
+      EXPECT_LE(cost, other.value_or(INT64_MAX)) << what;
+    }
+    const auto recorded = remat_baselines::lowest_within(dtr, budget);
+    comparisons += recorded.has_value();
+    EXPECT_LE(static_cast<double>(cost) / base, recorded.value_or(1e300)) << what;
+  }
+};
+
+std::vector<Compared> public_graphs(std::size_t fewest_ops, std::size_t most_ops) {
+  const Json peer = Json::parse(read_text(instances() / "public/peer_dtr_simulator.json"));
+  std::vector<Compared> graphs;
+  for (const auto& path : files("public")) {
+    if (path.extension() != ".gz") continue;
+    const std::string text = read_text(path);
+    const Json json = Json::parse(text);
+    Compared graph;
+    graph.problem = read_remat_problem(text, path.filename().string());
+    if (graph.problem.ops.size() < fewest_ops || graph.problem.ops.size() > most_ops) continue;
+    graph.name = json.at("name");
+    graph.peak = json.at("stats").at("peak_given_order_nonconst");
+    graph.baselines = remat_baselines::measure_baselines(graph.problem, json.at("stats").at("fwd_ops"));
+    graph.base = static_cast<double>(graph.baselines.sqrt_n.front().cost);
+    graph.dtr = remat_baselines::recorded_dtr(peer, graph.name);
+    graphs.push_back(std::move(graph));
+  }
+  return graphs;
+}
+
+void compare_at_fractions(std::vector<Compared>& graphs, const RematOptions& options) {
+  for (Compared& graph : graphs)
+    for (const double fraction : {0.9, 0.7, 0.5, 0.3})
+      graph.row(static_cast<std::int64_t>(graph.peak * fraction), options);
+}
+
+void expect_rows(const std::vector<Compared>& graphs, std::size_t count, int rows, int fewest_comparisons) {
+  int all = 0, comparisons = 0;
+  for (const Compared& graph : graphs) {
+    all += graph.rows;
+    comparisons += graph.comparisons;
+  }
+  std::printf("%zu graphs, %d rows, %d comparisons with a baseline that fits\n", graphs.size(), all, comparisons);
+  EXPECT_EQ(graphs.size(), count);
+  EXPECT_EQ(all, rows);
+  EXPECT_GE(comparisons, fewest_comparisons);
+}
+
+constexpr std::size_t kSmall = 130, kMiddle = 400;  // ops
+
+// A small part of what a search and the local search are given by default: the larger graphs in seconds.
+const RematOptions kLittleEffort{.solver = {}, .node_limit = 2000, .move_limit = 100'000'000};
+
+TEST(RematInstances, SlowSmallPublicGraphsAreSolvedOrProvenAndNoDearerThanBaselines) {
+  SKIP_WITHOUT("public");
+  std::vector<Compared> graphs = public_graphs(1, kSmall);
+  compare_at_fractions(graphs, {});
+  expect_rows(graphs, 6, 24, 20);
+}
+
+TEST(RematInstances, SlowMiddlePublicGraphsAreNoDearerThanBaselinesWithLittleEffort) {
+  SKIP_WITHOUT("public");
+  std::vector<Compared> graphs = public_graphs(kSmall + 1, kMiddle);
+  compare_at_fractions(graphs, kLittleEffort);
+  expect_rows(graphs, 5, 20, 30);
+}
+
+TEST(RematInstances, SlowRecordedRunsOfTheDtrSimulatorAreNotCheaper) {
+  SKIP_WITHOUT("public");
+  std::vector<Compared> graphs = public_graphs(1, kMiddle);
+  std::size_t recorded = 0;
+  for (Compared& graph : graphs) {
+    recorded += !graph.dtr.empty();
+    for (const auto& run : graph.dtr) graph.row(run.first, kLittleEffort);
+  }
+  EXPECT_EQ(recorded, 2U);
+  expect_rows(graphs, 11, 13, 30);
 }
 
 }  // namespace
