@@ -211,6 +211,11 @@ Plan plan_from_json(const Json& json) {
   if (const Json& budget = field(json, "budget_bytes", "top level"); !budget.is_null())
     plan.budget = Bytes{integer(budget, "budget_bytes", 0, kLargest)};
   plan.engines = read_strings(json, "engines");
+  if (const Json& hash = field(json, "calibration", "top level"); !hash.is_null()) {
+    plan.calibration = text(json, "calibration", "top level");
+    if (plan.calibration->size() != 32 || plan.calibration->find_first_not_of("0123456789abcdef") != std::string::npos)
+      fail("calibration", "is neither null nor a hash of 32 hexadecimal digits");
+  }
   plan.arena = Bytes{integer(json, "arena_bytes", "top level", 0, kLargest)};
   plan.arithmetic_hash = text(json, "arithmetic_hash", "top level");
   for (const Json& tensor : array(json, "persistent", "top level")) {
@@ -256,6 +261,7 @@ std::string write_plan(const Plan& plan) {
                   {"planner_seed", plan.planner_seed},
                   {"budget_bytes", plan.budget ? Json(plan.budget->value) : Json(nullptr)},
                   {"engines", plan.engines},
+                  {"calibration", plan.calibration ? Json(*plan.calibration) : Json(nullptr)},
                   {"arena_bytes", plan.arena.value},
                   {"arithmetic_hash", plan.arithmetic_hash},
                   {"persistent", persistent},

@@ -62,7 +62,7 @@ Frontier::Frontier(std::vector<PlanRequest> variants, const OpRegistry& registry
       std::vector<RecomputeRanks> ranks;
       if (options.recompute) {
         const std::vector<std::int64_t> whole{step.graph.batch};
-        const auto prices = price_ops(step.graph, registry, variants_[v].device, whole);
+        const auto prices = price_ops(step.graph, registry, variants_[v].device, whole, variants_[v].calibration.get());
         for (RecomputeOption& option : search_recompute(step.graph, registry, variants_[v].device,
                                                         {.microbatches = whole}, prices, options.most_evaluations))
           ranks.push_back(std::move(option.ranks));
@@ -81,7 +81,7 @@ void Frontier::add_variant(std::size_t variant, const std::vector<RecomputeRanks
   const PlanRequest& request = variants_[variant];
   const ProgramRequest& step = request.programs[0];
   const Graph graph = cut_graph(step, registry_);
-  const auto prices = price_ops(graph, registry_, request.device, step.microbatches);
+  const auto prices = price_ops(graph, registry_, request.device, step.microbatches, request.calibration.get());
   const RecomputeBasis basis = recompute_basis(graph, registry_);
   ScheduleOptions options{.microbatches = step.microbatches, .barrier_before_update = step.barrier_before_update};
   double milliseconds = 0;
