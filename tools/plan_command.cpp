@@ -17,12 +17,13 @@ struct PlanOptions {
 };
 
 int run_plan(const PlanOptions& options) {
-  const PlanOrNo answer = plan_training(options.model, training_choices(options.model));
-  const auto report = plan_report(answer, registry());
+  const std::string table_path = options.output.empty() ? "" : calibration_beside(options.output);
+  const auto [answer, calibration] = plan_training(options.model, training_choices(options.model), table_path);
+  const auto report = plan_report(answer, registry(), calibration.get());
   std::cout << (options.json ? report.dump(2) + "\n" : plan_table(report));
   const Plan* plan = std::get_if<Plan>(&answer);
   if (plan == nullptr) return kHonestNo;
-  if (options.explain) (options.json ? std::cerr : std::cout) << explain(*plan, registry());
+  if (options.explain) (options.json ? std::cerr : std::cout) << explain(*plan, registry(), calibration.get());
   if (!options.output.empty()) write_file(options.output, write_plan(*plan));
   return kDone;
 }
