@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "thimble/calibration.h"
 #include "thimble/graph.h"
 #include "thimble/op_registry.h"
 
@@ -14,7 +15,9 @@ struct OpPrice {
   Bytes workspace;     ///< the most of any part
 };
 
+/// Seconds are those of `op_seconds`.
 IdVector<OpId, OpPrice> price_ops(const Graph& graph, const OpRegistry& registry, const DeviceDescription& device,
-                                  const std::vector<std::int64_t>& microbatches);
+                                  const std::vector<std::int64_t>& microbatches,
+                                  const CalibrationTable* calibration = nullptr);
 
 }  // namespace thimble

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "op_prices.h"
+#include "thimble/calibration.h"
 #include "thimble/error.h"
 #include "thimble/placement.h"
 
@@ -62,20 +62,23 @@ void place_program(Program& program, const std::vector<PersistentTensor>& persis
 
 // Adds the cost of one step, run once per part of the cut where it is inside the repeat.
 void add_cost(const Program& program, const OpRegistry& registry, const DeviceDescription& device,
-              const ScheduledStep& step, std::int64_t samples, ProgramCost& total) {
+              const CalibrationTable* calibration, const ScheduledStep& step, std::int64_t samples,
+              ProgramCost& total) {
   const Op& op = program.graph.ops[step.op];
-  const OpCost cost = registry.cost(op.kind, shape_of(program.graph, step.op, samples, device));
-  (step.is_recomputation ? total.recompute_flops : total.flops) += cost.flops;
-  total.milliseconds += 1e3 * predicted_seconds(cost, device);
+  const OpShape shape = shape_of(program.graph, step.op, samples, device);
+  (step.is_recomputation ? total.recompute_flops : total.flops) += registry.cost(op.kind, shape).flops;
+  total.milliseconds += 1e3 * op_seconds(op.kind, shape, registry, calibration);
 }
 
 void add_costs(const Program& program, const OpRegistry& registry, const DeviceDescription& device,
-               const std::vector<ScheduleNode>& nodes, std::int64_t samples, ProgramCost& total) {
+               const CalibrationTable* calibration, const std::vector<ScheduleNode>& nodes, std::int64_t samples,
+               ProgramCost& total) {
   for (const ScheduleNode& node : nodes) {
     if (node.kind == ScheduleNode::Kind::step)
-      add_cost(program, registry, device, program.schedule.steps[static_cast<std::size_t>(index(node.step))], samples,
-               total);
-    for (HalfOpen range : node.ranges) add_costs(program, registry, device, node.body, range.size(), total);
+      add_cost(program, registry, device, calibration,
+               program.schedule.steps[static_cast<std::size_t>(index(node.step))], samples, total);
+    for (HalfOpen range : node.ranges)
+      add_costs(program, registry, device, calibration, node.body, range.size(), total);
   }
 }
 
@@ -98,10 +101,12 @@ Plan make_plan(const PlanRequest& request, const OpRegistry& registry) {
             .planner_seed = request.planner_seed,
             .budget = request.budget,
             .engines = registry.engines(),
+            .calibration = {},
             .persistent = lay_out_persistent(request.programs),
             .programs = {},
             .arena = {},
             .arithmetic_hash = {}};
+  if (request.calibration) plan.calibration = request.calibration->hash();
   for (const ProgramRequest& asked : request.programs) {
     Program program;
     program.name = asked.name;
@@ -138,9 +143,10 @@ const Program& peak_program(const Plan& plan) {
   throw InvalidArgument("plan: no program reaches the arena's " + to_string(plan.arena));
 }
 
-ProgramCost program_cost(const Program& program, const OpRegistry& registry, const DeviceDescription& device) {
+ProgramCost program_cost(const Program& program, const OpRegistry& registry, const DeviceDescription& device,
+                         const CalibrationTable* calibration) {
   ProgramCost total;
-  add_costs(program, registry, device, program.schedule.order, program.graph.batch, total);
+  add_costs(program, registry, device, calibration, program.schedule.order, program.graph.batch, total);
   return total;
 }
 

@@ -1,32 +1,15 @@
 // Plans as JSON. Writing is a straight walk; reading trusts nothing: every id, length and size is checked here, what
 // they mean together in check_plan.cpp.
-#include <array>
-#include <boost/uuid/name_generator_sha1.hpp>
-#include <boost/uuid/uuid_io.hpp>
-#include <nlohmann/json.hpp>
-
+#include "json_file.h"
 #include "thimble/error.h"
 #include "thimble/plan.h"
 
 namespace thimble {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using namespace json_file;
 
-constexpr std::int64_t kLargest = std::int64_t{1} << 46;  // bytes of any tensor, storage or arena in a file
 constexpr int kDeepestNesting = 8;
-constexpr int kMostKeys = 4096;  // of one object
-
-Json to_json(const TensorType& type) {
-  return {{"dtype", to_string(type.dtype)}, {"shape", type.shape}, {"batched", type.batched}};
-}
-
-Json to_json(const Attributes& attributes) {
-  Json json = Json::object();
-  for (const auto& attribute : attributes)
-    std::visit([&](const auto& value) { json[attribute.first] = value; }, attribute.second);
-  return json;
-}
 
 template <class Id>
 Json ids_to_json(const std::vector<Id>& ids) {
@@ -39,7 +22,7 @@ Json to_json(const Graph& graph) {
   Json tensors = Json::array(), ops = Json::array();
   for (const Tensor& t : graph.tensors)
     tensors.push_back({{"name", t.name},
-                       {"type", to_json(t.type)},
+                       {"type", json_of(t.type)},
                        {"role", to_string(t.role)},
                        {"version_of", static_cast<std::int32_t>(t.version_of)},
                        {"output", t.is_output}});
@@ -49,7 +32,7 @@ Json to_json(const Graph& graph) {
                    {"phase", to_string(op.phase)},
                    {"inputs", ids_to_json(op.inputs)},
                    {"outputs", ids_to_json(op.outputs)},
-                   {"attributes", to_json(op.attributes)}});
+                   {"attributes", json_of(op.attributes)}});
   return {{"batch", graph.batch}, {"tensors", tensors}, {"ops", ops}};
 }
 
@@ -91,99 +74,12 @@ Json to_json(const Schedule& schedule) {
 
 // ---- reading ----
 
-[[noreturn]] void fail(const std::string& where, const std::string& what) {
-  throw BadInput("plan: " + where + ": " + what);
-}
-
-const Json& field(const Json& json, const char* name, const std::string& where) {
-  if (!json.is_object()) fail(where, "is not an object");
-  auto found = json.find(name);
-  if (found == json.end()) fail(where, std::string("field '") + name + "' is missing");
-  return *found;
-}
-
-std::int64_t integer(const Json& json, const std::string& where, std::int64_t least, std::int64_t most) {
-  if (!json.is_number_integer()) fail(where, "is not an integer");
-  const bool too_large = json.is_number_unsigned() && json.get<std::uint64_t>() > static_cast<std::uint64_t>(INT64_MAX);
-  if (too_large || json.get<std::int64_t>() < least || json.get<std::int64_t>() > most)
-    fail(where, "is " + json.dump() + ", outside [" + std::to_string(least) + ", " + std::to_string(most) + "]");
-  return json.get<std::int64_t>();
-}
-
-std::int64_t integer(const Json& json, const char* name, const std::string& where, std::int64_t least,
-                     std::int64_t most) {
-  return integer(field(json, name, where), where + "." + name, least, most);
-}
-
-std::string text(const Json& json, const char* name, const std::string& where) {
-  const Json& value = field(json, name, where);
-  if (!value.is_string()) fail(where + "." + name, "is not a string");
-  return value.get<std::string>();
-}
-
-bool boolean(const Json& json, const char* name, const std::string& where) {
-  const Json& value = field(json, name, where);
-  if (!value.is_boolean()) fail(where + "." + name, "is not true or false");
-  return value.get<bool>();
-}
-
-double positive(const Json& json, const char* name, const std::string& where) {
-  const Json& value = field(json, name, where);
-  if (!value.is_number() || !(value.get<double>() > 0)) fail(where + "." + name, "is not a positive number");
-  return value.get<double>();
-}
-
-const Json& array(const Json& json, const char* name, const std::string& where) {
-  const Json& value = field(json, name, where);
-  if (!value.is_array()) fail(where + "." + name, "is not an array");
-  if (value.size() > 1'000'000)
-    fail(where + "." + name, "has " + std::to_string(value.size()) + " entries, limit 1000000");
-  return value;
-}
-
 template <class Id>
 std::vector<Id> read_ids(const Json& json, const char* name, const std::string& where, std::size_t count) {
   std::vector<Id> ids;
   for (const Json& id : array(json, name, where))
     ids.push_back(static_cast<Id>(integer(id, where + "." + name, 0, static_cast<std::int64_t>(count) - 1)));
   return ids;
-}
-
-std::map<std::string, std::string> read_strings(const Json& json, const char* name) {
-  std::map<std::string, std::string> strings;
-  const Json& object = field(json, name, "top level");
-  if (!object.is_object()) fail(name, "is not an object");
-  for (const auto& [key, value] : object.items()) strings[key] = text(object, key.c_str(), name);
-  return strings;
-}
-
-TensorType read_type(const Json& json, const std::string& where) {
-  TensorType type{parse_dtype(text(json, "dtype", where)), {}, boolean(json, "batched", where)};
-  std::int64_t elements = 1;
-  for (const Json& extent : array(json, "shape", where)) {
-    type.shape.push_back(integer(extent, where + ".shape", 1, kLargest / 8));
-    if (type.shape.back() > kLargest / 8 / elements) fail(where + ".shape", "has more than 2^43 elements");
-    elements *= type.shape.back();
-  }
-  if (type.batched && type.shape.empty()) fail(where, "is batched but has no dimension");
-  return type;
-}
-
-Attributes read_attributes(const Json& json, const std::string& where) {
-  Attributes attributes;
-  const Json& object = field(json, "attributes", where);
-  if (!object.is_object()) fail(where + ".attributes", "is not an object");
-  for (const auto& [name, value] : object.items()) {
-    if (value.is_number_integer())
-      attributes[name] = integer(value, where + "." + name, INT64_MIN, INT64_MAX);
-    else if (value.is_number())
-      attributes[name] = value.get<double>();
-    else if (value.is_string())
-      attributes[name] = value.get<std::string>();
-    else
-      fail(where + "." + name, "is neither number nor string");
-  }
-  return attributes;
 }
 
 Tensor read_tensor(const Json& json, const std::string& where, std::size_t count) {
@@ -298,24 +194,6 @@ Program read_program(const Json& json, const std::string& where) {
   return program;
 }
 
-Json parse(std::string_view input, std::string_view name) {
-  std::array<int, 66> keys{};  // of the objects open at each depth: finding one takes time in their number
-  const auto depth_limit = [&keys](int depth, Json::parse_event_t event, Json&) {
-    if (depth > 64) throw BadInput("plan: nested deeper than 64");
-    auto& count = keys[static_cast<std::size_t>(depth)];
-    if (event == Json::parse_event_t::key && ++count > kMostKeys)
-      throw BadInput("plan: an object has more than " + std::to_string(kMostKeys) + " fields");
-    if (event == Json::parse_event_t::object_start) keys[static_cast<std::size_t>(depth) + 1] = 0;
-    return true;
-  };
-  try {
-    return Json::parse(input.begin(), input.end(), depth_limit);
-  } catch (const nlohmann::json::parse_error& error) {
-    throw BadInput(std::string(name) + ": is not JSON: byte " + std::to_string(error.byte) + " of " +
-                   std::to_string(input.size()));
-  }
-}
-
 Plan plan_from_json(const Json& json) {
   if (text(json, "format", "top level") != "thimble-plan") fail("format", "is not 'thimble-plan'");
   if (const std::int64_t version = integer(json, "version", "top level", 0, INT64_MAX); version != Plan::kVersion)
@@ -333,6 +211,11 @@ Plan plan_from_json(const Json& json) {
   if (const Json& budget = field(json, "budget_bytes", "top level"); !budget.is_null())
     plan.budget = Bytes{integer(budget, "budget_bytes", 0, kLargest)};
   plan.engines = read_strings(json, "engines");
+  if (const Json& hash = field(json, "calibration", "top level"); !hash.is_null()) {
+    plan.calibration = text(json, "calibration", "top level");
+    if (plan.calibration->size() != 32 || plan.calibration->find_first_not_of("0123456789abcdef") != std::string::npos)
+      fail("calibration", "is neither null nor a hash of 32 hexadecimal digits");
+  }
   plan.arena = Bytes{integer(json, "arena_bytes", "top level", 0, kLargest)};
   plan.arithmetic_hash = text(json, "arithmetic_hash", "top level");
   for (const Json& tensor : array(json, "persistent", "top level")) {
@@ -352,7 +235,7 @@ std::string write_plan(const Plan& plan) {
   Json persistent = Json::array(), programs = Json::array();
   for (const PersistentTensor& tensor : plan.persistent)
     persistent.push_back({{"name", tensor.name},
-                          {"type", to_json(tensor.type)},
+                          {"type", json_of(tensor.type)},
                           {"role", to_string(tensor.role)},
                           {"offset", tensor.offset.value}});
   for (const Program& program : plan.programs)
@@ -378,16 +261,20 @@ std::string write_plan(const Plan& plan) {
                   {"planner_seed", plan.planner_seed},
                   {"budget_bytes", plan.budget ? Json(plan.budget->value) : Json(nullptr)},
                   {"engines", plan.engines},
+                  {"calibration", plan.calibration ? Json(*plan.calibration) : Json(nullptr)},
                   {"arena_bytes", plan.arena.value},
                   {"arithmetic_hash", plan.arithmetic_hash},
                   {"persistent", persistent},
                   {"programs", programs}};
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  return dump(json) + "\n";
 }
 
 Plan read_plan(std::string_view input, std::string_view name) {
+  const Json json = parse(input, name);
   try {
-    return plan_from_json(parse(input, name));
+    return plan_from_json(json);
+  } catch (const BadInput& error) {
+    throw BadInput(std::string("plan: ") + error.what());
   } catch (const nlohmann::json::exception& error) {
     throw BadInput(std::string(name) + ": " + error.what());
   }
@@ -399,11 +286,7 @@ std::string arithmetic_hash(const Plan& plan) {
     programs.push_back(
         {{"name", program.name}, {"microbatches", program.microbatches}, {"graph", to_json(program.graph)}});
   const Json section{{"device", plan.device.name}, {"engines", plan.engines}, {"programs", programs}};
-  const boost::uuids::name_generator_sha1 name_to_uuid(boost::uuids::ns::oid());
-  std::string digits =
-      boost::uuids::to_string(name_to_uuid(section.dump(-1, ' ', false, Json::error_handler_t::replace)));
-  std::erase(digits, '-');
-  return digits;
+  return hash_of(section);
 }
 
 }  // namespace thimble

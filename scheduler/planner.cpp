@@ -80,7 +80,8 @@ std::vector<RecomputeRanks> Frontier::search_cuts(const std::vector<std::size_t>
   for (std::size_t v : smallest == largest ? std::vector{largest} : std::vector{largest, smallest}) {
     const ProgramRequest& step = variants_[v].programs[0];
     const Graph graph = cut_graph(step, registry_);
-    const auto prices = price_ops(graph, registry_, variants_[v].device, step.microbatches);
+    const auto prices =
+        price_ops(graph, registry_, variants_[v].device, step.microbatches, variants_[v].calibration.get());
     for (const RecomputeOption& option :
          search_recompute(graph, registry_, variants_[v].device,
                           {.microbatches = step.microbatches, .barrier_before_update = step.barrier_before_update},
@@ -98,7 +99,7 @@ void Frontier::add_variant(std::size_t variant, const std::vector<RecomputeRanks
   const PlanRequest& request = variants_[variant];
   const ProgramRequest& step = request.programs[0];
   const Graph graph = cut_graph(step, registry_);
-  const auto prices = price_ops(graph, registry_, request.device, step.microbatches);
+  const auto prices = price_ops(graph, registry_, request.device, step.microbatches, request.calibration.get());
   const RecomputeBasis basis = recompute_basis(graph, registry_);
   ScheduleOptions options{.microbatches = step.microbatches, .barrier_before_update = step.barrier_before_update};
   double milliseconds = 0;

@@ -20,6 +20,7 @@ std::vector<Allowance> allowances(const ModelOptions& options) {
   std::string every_option;
   const auto allow = [&](const std::string& option, auto change) {
     Allowance one{option, options};
+    one.allowed.calibrate = everything.calibrate = false;  // measured already
     change(one.allowed);
     change(everything);
     every_option += (every_option.empty() ? "" : " ") + option;
@@ -41,12 +42,17 @@ std::vector<Allowance> allowances(const ModelOptions& options) {
   return all;
 }
 
+nlohmann::ordered_json report_of(const ModelOptions& options) {
+  const auto [answer, calibration] = plan_training(options, training_choices(options), "");
+  return plan_report(answer, registry(), calibration.get());
+}
+
 }  // namespace
 
 nlohmann::ordered_json advise(const ModelOptions& options, Bytes smallest) {
   std::vector<nlohmann::ordered_json> all;
   for (const Allowance& allowance : allowances(options)) {
-    const auto report = plan_report(plan_training(allowance.allowed, training_choices(allowance.allowed)), registry());
+    const auto report = report_of(allowance.allowed);
     if (report.at("arena_bytes").get<std::int64_t>() >= smallest.value) continue;
     all.push_back({{"option", allowance.option},
                    {"arena_bytes", report.at("arena_bytes")},

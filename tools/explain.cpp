@@ -18,16 +18,17 @@ struct Again {
 };
 
 // Of one op, over all parts of the cut.
-double milliseconds_of(const Program& program, OpId op, const OpRegistry& registry, const DeviceDescription& device) {
+double milliseconds_of(const Program& program, OpId op, const OpRegistry& registry, const DeviceDescription& device,
+                       const CalibrationTable* calibration) {
   double seconds = 0;
   for (std::int64_t part : program.microbatches)
-    seconds +=
-        predicted_seconds(registry.cost(program.graph.ops[op].kind, shape_of(program.graph, op, part, device)), device);
+    seconds += op_seconds(program.graph.ops[op].kind, shape_of(program.graph, op, part, device), registry, calibration);
   return 1e3 * seconds;
 }
 
 // What keeping a value would add at the peak: its bytes, if it is made before and read after, and not there in between.
-std::vector<Again> made_again(const Plan& plan, const Program& program, const OpRegistry& registry) {
+std::vector<Again> made_again(const Plan& plan, const Program& program, const OpRegistry& registry,
+                              const CalibrationTable* calibration) {
   const Schedule& schedule = program.schedule;
   IdVector<TensorId, std::pair<std::int32_t, std::int32_t>> span(program.graph.tensors.size(), {INT32_MAX, -1});
   IdVector<TensorId, char> is_there(program.graph.tensors.size(), 0);
@@ -46,7 +47,7 @@ std::vector<Again> made_again(const Plan& plan, const Program& program, const Op
     if (!step.is_recomputation) continue;
     Again& again = by_op[step.op];
     ++again.times;
-    again.milliseconds += milliseconds_of(program, step.op, registry, plan.device);
+    again.milliseconds += milliseconds_of(program, step.op, registry, plan.device, calibration);
     if (again.times > 1) continue;
     again.name = program.graph.ops[step.op].name;
     for (TensorId t : program.graph.ops[step.op].outputs) {
@@ -71,23 +72,23 @@ double megabytes(Bytes bytes) { return static_cast<double>(bytes.value) / 1e6; }
 
 }  // namespace
 
-std::string explain(const Plan& plan, const OpRegistry& registry) {
+std::string explain(const Plan& plan, const OpRegistry& registry, const CalibrationTable* calibration) {
   const Program& train = plan.program(kTrainProgram);
   const TrainingChoices chosen = choices_of(plan);
   TrainingChoices plain = chosen;
   plain.microbatches.clear();
   const Plan uncut = make_plan(request_training(plain, registry), registry);
   std::string text = line("nothing cut, nothing made again: %.1f MB, %.0f ms a step\n", megabytes(uncut.arena),
-                          program_cost(uncut.programs.front(), registry, plan.device).milliseconds);
+                          program_cost(uncut.programs.front(), registry, plan.device, calibration).milliseconds);
   if (train.microbatches.size() > 1) {
     const Plan cut = make_plan(request_training(chosen, registry), registry);
     text += line(
         "cut into %zu microbatches of at most %lld samples: %.1f MB, %.0f ms; batch statistics are a microbatch's\n",
         train.microbatches.size(),
         static_cast<long long>(*std::max_element(train.microbatches.begin(), train.microbatches.end())),
-        megabytes(cut.arena), program_cost(cut.programs.front(), registry, plan.device).milliseconds);
+        megabytes(cut.arena), program_cost(cut.programs.front(), registry, plan.device, calibration).milliseconds);
   }
-  const std::vector<Again> again = made_again(plan, train, registry);
+  const std::vector<Again> again = made_again(plan, train, registry, calibration);
   Bytes bought;
   double milliseconds = 0;
   for (const Again& one : again) {
@@ -101,7 +102,7 @@ std::string explain(const Plan& plan, const OpRegistry& registry) {
     text += line("  %-24s %8.2f MB, made %d more time(s): %8.2f MB less at the peak, %6.2f ms\n", one.name.c_str(),
                  megabytes(one.size), one.times, megabytes(one.bought), one.milliseconds);
   text += line("altogether: %.1f MB, %.0f ms a step\n", megabytes(plan.arena),
-               program_cost(train, registry, plan.device).milliseconds);
+               program_cost(train, registry, plan.device, calibration).milliseconds);
   return text;
 }
 

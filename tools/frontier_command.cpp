@@ -81,14 +81,21 @@ int run_frontier(const FrontierOptions& options) {
   const TrainingChoices choices = training_choices(options.model);
   auto points = nlohmann::ordered_json::array();
   std::string model;
-  for (const Plan& plan : training_frontier(options.model, choices).curve(options.points)) {
-    points.push_back(point_of(plan_report(plan, registry())));
+  const TrainingFrontier all = training_frontier(options.model, choices, "");
+  for (const Plan& plan : all.frontier.curve(options.points)) {
+    points.push_back(point_of(plan_report(plan, registry(), all.calibration.get())));
     model = plan.model;
   }
   const std::string title = model + ", batch " + std::to_string(choices.batch) + ", " + choices.device.name;
   if (!options.picture.empty()) write_file(options.picture, draw(points, title));
   if (options.json) {
-    std::cout << nlohmann::ordered_json{{"model", model}, {"batch", choices.batch}, {"points", points}}.dump(2) << '\n';
+    const nlohmann::ordered_json hash = all.calibration ? nlohmann::ordered_json(all.calibration->hash()) : nullptr;
+    std::cout << nlohmann::ordered_json{{"model", model},
+                                        {"batch", choices.batch},
+                                        {"calibration", hash},
+                                        {"points", points}}
+                     .dump(2)
+              << '\n';
     return kDone;
   }
   std::printf("%s\n%14s %10s %12s %12s %12s\n", title.c_str(), "arena bytes", "ms a step", "microbatch", "recomputed %",

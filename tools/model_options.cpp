@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <charconv>
+#include <chrono>
 #include <cstdio>
 #include <fstream>
 #include <sstream>
@@ -29,6 +30,34 @@ std::vector<std::int64_t> parse_cut(const std::string& text, std::int64_t batch)
   if (parts.front() > batch)
     throw InvalidArgument("--microbatch: " + text + " samples are more than the batch of " + std::to_string(batch));
   return cut_evenly(batch, parts.front());
+}
+
+CalibrationTable measure(const std::vector<PlanRequest>& requests) {
+  const auto start = std::chrono::steady_clock::now();
+  CalibrationTable table = calibrate(requests, registry());
+  const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+  std::fprintf(stderr, "calibration: %zu ops measured in %.1f s\n", table.entries().size(), taken.count());
+  return table;
+}
+
+CalibrationTable read_table(const std::string& path, const std::vector<PlanRequest>& requests) {
+  CalibrationTable table = read_calibration(read_file(path), path, this_place(requests.front().device, registry()));
+  if (const std::size_t count = count_unmeasured(table, requests, registry()); count > 0)
+    std::fprintf(stderr, "calibration: %zu ops are not in '%s' and priced by the roofline; --calibrate measures them\n",
+                 count, path.c_str());
+  return table;
+}
+
+// Measures or reads what the options ask for, and has every request planned with it.
+Calibration give_calibration(const ModelOptions& options, const std::string& table_path,
+                             std::vector<PlanRequest>& requests) {
+  if (!options.calibrate && options.calibration.empty()) return nullptr;
+  const auto table = std::make_shared<const CalibrationTable>(
+      options.calibrate ? measure(requests) : read_table(options.calibration, requests));
+  const std::string& path = options.calibration.empty() ? table_path : options.calibration;
+  if (options.calibrate && !path.empty()) write_file(path, write_calibration(*table));
+  for (PlanRequest& request : requests) request.calibration = table;
+  return table;
 }
 
 }  // namespace
@@ -61,6 +90,10 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
                  "off, auto: BN and ReLU as one op, conv: the convolution behind them too; a budget tries both")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "conv", "off"}));
+  app.add_flag("--calibrate", options.calibrate,
+               "measure the ops on this machine first; predicted times are then measured ones, not a roofline's");
+  app.add_option("--calibration", options.calibration,
+                 "the table of measured ops: read, or with --calibrate written (else beside the plan)");
   app.add_option("--device", options.device)->capture_default_str()->check(CLI::IsMember({"cpu"}));
   app.add_option("--threads", options.threads, "0: as many as the machine has")->check(CLI::Range(0, 256));
   app.add_option("--planner-seed", options.planner_seed)->capture_default_str();
@@ -86,7 +119,14 @@ TrainingChoices training_choices(const ModelOptions& options) {
   return choices;
 }
 
-Frontier training_frontier(const ModelOptions& options, const TrainingChoices& choices) {
+std::string calibration_beside(const std::string& plan_path) {
+  constexpr std::string_view kEnding = ".json";
+  const bool has_ending = plan_path.ends_with(kEnding) && plan_path.size() > kEnding.size();
+  return (has_ending ? plan_path.substr(0, plan_path.size() - kEnding.size()) : plan_path) + ".calibration.json";
+}
+
+TrainingFrontier training_frontier(const ModelOptions& options, const TrainingChoices& choices,
+                                   const std::string& table_path) {
   std::vector<PlanRequest> variants = training_variants(choices, registry(), options.least_microbatch);
   if (options.fuse == "auto") {
     TrainingChoices fused = choices;
@@ -94,12 +134,19 @@ Frontier training_frontier(const ModelOptions& options, const TrainingChoices& c
     for (PlanRequest& variant : training_variants(fused, registry(), options.least_microbatch))
       variants.push_back(std::move(variant));
   }
-  return Frontier(std::move(variants), registry(), {.recompute = options.remat == "auto"});
+  Calibration calibration = give_calibration(options, table_path, variants);
+  return {Frontier(std::move(variants), registry(), {.recompute = options.remat == "auto"}), std::move(calibration)};
 }
 
-PlanOrNo plan_training(const ModelOptions& options, const TrainingChoices& choices) {
-  if (const auto budget = budget_bytes(options)) return training_frontier(options, choices).within(*budget);
-  return make_plan(request_training(choices, registry()), registry());
+PlannedTraining plan_training(const ModelOptions& options, const TrainingChoices& choices,
+                              const std::string& table_path) {
+  if (const auto budget = budget_bytes(options)) {
+    const TrainingFrontier all = training_frontier(options, choices, table_path);
+    return {all.frontier.within(*budget), all.calibration};
+  }
+  std::vector<PlanRequest> only{request_training(choices, registry())};
+  Calibration calibration = give_calibration(options, table_path, only);
+  return {make_plan(only.front(), registry()), std::move(calibration)};
 }
 
 std::optional<Bytes> budget_bytes(const ModelOptions& options) {

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <memory>
 #include <optional>
 #include <string>
 
+#include "thimble/calibration.h"
 #include "thimble/planner.h"
 #include "thimble/training_plan.h"
 
@@ -25,6 +27,8 @@ struct ModelOptions {
   std::string device = "cpu";
   int threads = 0;  ///< 0: as many as the machine has
   std::uint64_t planner_seed = 0;
+  bool calibrate = false;
+  std::string calibration;  ///< the table to read, or with `calibrate` to write
   double weight_decay = 5e-4;
   double dropout = 0;
 };
@@ -34,11 +38,30 @@ void add_model_options(CLI::App& app, ModelOptions& options);
 /// Throws InvalidArgument for a model, cut or optimizer it does not know.
 TrainingChoices training_choices(const ModelOptions& options);
 
-/// Everything that may be chosen for these options.
-Frontier training_frontier(const ModelOptions& options, const TrainingChoices& choices);
+/// Null where the options ask for none.
+using Calibration = std::shared_ptr<const CalibrationTable>;
+
+/// Where the table of a plan is kept: run/plan.calibration.json for run/plan.json.
+std::string calibration_beside(const std::string& plan_path);
+
+struct TrainingFrontier {
+  Frontier frontier;
+  Calibration calibration;
+};
+
+/// Everything that may be chosen for these options. A table that was measured for it is written where --calibration
+/// says, else to `table_path`, unless that is empty.
+TrainingFrontier training_frontier(const ModelOptions& options, const TrainingChoices& choices,
+                                   const std::string& table_path);
+
+struct PlannedTraining {
+  PlanOrNo answer;
+  Calibration calibration = nullptr;
+};
 
 /// Without a budget the plain plan: no cut, everything kept. With one, the fastest of training_frontier that fits.
-PlanOrNo plan_training(const ModelOptions& options, const TrainingChoices& choices);
+PlannedTraining plan_training(const ModelOptions& options, const TrainingChoices& choices,
+                              const std::string& table_path);
 
 /// The budget in bytes, if one was given. Throws InvalidArgument.
 std::optional<Bytes> budget_bytes(const ModelOptions& options);

@@ -18,14 +18,15 @@ struct PlanOptions {
 };
 
 int run_plan(const PlanOptions& options) {
-  const PlanOrNo answer = plan_training(options.model, training_choices(options.model));
-  auto report = plan_report(answer, registry());
+  const std::string table_path = options.output.empty() ? "" : calibration_beside(options.output);
+  const auto [answer, calibration] = plan_training(options.model, training_choices(options.model), table_path);
+  auto report = plan_report(answer, registry(), calibration.get());
   if (const DoesNotFit* no = std::get_if<DoesNotFit>(&answer))
     report["could_allow"] = advise(options.model, no->smallest.arena);
   std::cout << (options.json ? report.dump(2) + "\n" : plan_table(report));
   const Plan* plan = std::get_if<Plan>(&answer);
   if (plan == nullptr) return kHonestNo;
-  if (options.explain) (options.json ? std::cerr : std::cout) << explain(*plan, registry());
+  if (options.explain) (options.json ? std::cerr : std::cout) << explain(*plan, registry(), calibration.get());
   if (!options.output.empty()) write_file(options.output, write_plan(*plan));
   return kDone;
 }

@@ -43,12 +43,13 @@ std::int64_t recomputed_steps(const Program& program) {
 
 }  // namespace
 
-nlohmann::ordered_json plan_report(const PlanOrNo& answer, const OpRegistry& registry) {
+nlohmann::ordered_json plan_report(const PlanOrNo& answer, const OpRegistry& registry,
+                                   const CalibrationTable* calibration) {
   const DoesNotFit* no = std::get_if<DoesNotFit>(&answer);
   const Plan& plan = no != nullptr ? no->smallest : std::get<Plan>(answer);
   const Program& peak = peak_program(plan);
   const Program& train = plan.programs.front();
-  const ProgramCost cost = program_cost(train, registry, plan.device);
+  const ProgramCost cost = program_cost(train, registry, plan.device, calibration);
   const std::vector<Bytes> roles = bytes_by_role(plan, peak, peak.peak_step);
   nlohmann::ordered_json by_role;
   Bytes live;
@@ -81,6 +82,7 @@ nlohmann::ordered_json plan_report(const PlanOrNo& answer, const OpRegistry& reg
       {"flops", static_cast<std::int64_t>(cost.flops)},
       {"recompute_flops", static_cast<std::int64_t>(cost.recompute_flops)},
       {"predicted_ms", cost.milliseconds},
+      {"calibration", plan.calibration ? nlohmann::ordered_json(*plan.calibration) : nlohmann::ordered_json(nullptr)},
       {"recomputed_steps", recomputed_steps(train)},
       {"budget_bytes", plan.budget ? nlohmann::ordered_json(plan.budget->value) : nlohmann::ordered_json(nullptr)},
       {"fits", no == nullptr},
@@ -113,9 +115,9 @@ std::string plan_table(const nlohmann::ordered_json& report) {
   table += "  peak at step " + std::to_string(bytes("peak_step")) + " of '" +
            report.at("peak_program").get<std::string>() + "': " + report.at("peak_op").get<std::string>() + "\n";
   char text[160];
-  std::snprintf(text, sizeof text, "  one step: %.1f GFLOP (+%.1f recomputed), %.0f ms predicted\n",
+  std::snprintf(text, sizeof text, "  one step: %.1f GFLOP (+%.1f recomputed), %.0f ms predicted%s\n",
                 report.at("flops").get<double>() / 1e9, report.at("recompute_flops").get<double>() / 1e9,
-                report.at("predicted_ms").get<double>());
+                report.at("predicted_ms").get<double>(), report.at("calibration").is_null() ? "" : " by measured ops");
   table += text;
   table += "  arithmetic " + report.at("arithmetic_hash").get<std::string>() + "\n";
   if (report.at("budget_bytes").is_null()) return table;

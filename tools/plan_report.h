@@ -4,13 +4,15 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "thimble/calibration.h"
 #include "thimble/planner.h"
 
 namespace thimble {
 
 /// The fields of `plan --json`. Bytes are integers, padded to the alignment. Where a budget is missed: fits false, the
 /// smallest arena, the bound and the tensors that force it.
-nlohmann::ordered_json plan_report(const PlanOrNo& answer, const OpRegistry& registry);
+nlohmann::ordered_json plan_report(const PlanOrNo& answer, const OpRegistry& registry,
+                                   const CalibrationTable* calibration = nullptr);
 std::string plan_table(const nlohmann::ordered_json& report);
 
 }  // namespace thimble

@@ -77,12 +77,24 @@ struct Measured {
   std::int64_t resident_now = 0;
 };
 
-PlanOrNo plan_for(const TrainOptions& options, const DataSets& data) {
-  if (fs::exists(options.model.model)) return load_plan(options.model.model);
-  TrainingChoices choices = training_choices(options.model);
+// The table is kept with the run's plan, so not yet.
+PlannedTraining plan_for(const TrainOptions& options, const DataSets& data) {
+  ModelOptions model = options.model;
+  if (fs::exists(model.model)) {
+    if (model.calibrate || !model.calibration.empty())
+      throw InvalidArgument("'" + model.model + "' is planned already; give --calibrate and --calibration to `plan`");
+    return {load_plan(model.model)};
+  }
+  // What is gone on with was planned by its own table: times measured again may choose another plan.
+  const std::string table = calibration_beside(options.out + "/plan.json");
+  if (model.calibrate && options.resume && !options.out.empty() && fs::exists(table)) {
+    model.calibrate = false;
+    model.calibration = table;
+  }
+  TrainingChoices choices = training_choices(model);
   choices.train_samples = data.train.size();
   choices.test_samples = data.test.size();
-  return plan_training(options.model, choices);
+  return plan_training(model, choices, "");
 }
 
 nlohmann::ordered_json step_line(const StepResult& result, double images_per_second) {
@@ -164,7 +176,8 @@ void start_weights(Trainer& trainer, const TrainOptions& options, const std::str
 // What a killed process was writing under a temporary name: nobody will rename it any more.
 void remove_unfinished(const std::string& folder) {
   for (const fs::directory_entry& entry : fs::directory_iterator(folder))
-    for (const char* name : {"plan.json.tmp.", "metrics.jsonl.tmp.", "checkpoint.safetensors.tmp."})
+    for (const char* name :
+         {"plan.json.tmp.", "plan.calibration.json.tmp.", "metrics.jsonl.tmp.", "checkpoint.safetensors.tmp."})
       if (entry.path().filename().string().starts_with(name)) fs::remove(entry.path());
 }
 
@@ -185,9 +198,9 @@ void record_trace(Runtime& runtime, std::ofstream& out, const std::string& path)
 
 int run_train(const TrainOptions& options) {
   const DataSets data = load_data(options.data);
-  const PlanOrNo answer = plan_for(options, data);
+  const auto [answer, calibration] = plan_for(options, data);
   if (std::holds_alternative<DoesNotFit>(answer)) {
-    std::cout << plan_table(plan_report(answer, registry()));
+    std::cout << plan_table(plan_report(answer, registry(), calibration.get()));
     return kHonestNo;
   }
   const Plan& plan = std::get<Plan>(answer);
@@ -207,6 +220,8 @@ int run_train(const TrainOptions& options) {
   start_weights(trainer, options, checkpoint);
   // Only now that nothing refused: a run that is gone on with by mistake stays as it was.
   if (!options.out.empty()) write_file(in_run("plan.json"), write_plan(plan));
+  if (!options.out.empty() && calibration)
+    write_file(calibration_beside(in_run("plan.json")), write_calibration(*calibration));
   if (!options.out.empty()) remove_unfinished(options.out);
   MetricsFile metrics(in_run("metrics.jsonl"), trainer.steps_done(), trainer.steps_per_epoch());
   signal(SIGINT, on_signal);

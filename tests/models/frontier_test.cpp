@@ -143,6 +143,14 @@ TEST(WideResNetFrontier, ReachesItsFiguresAtBatch100) {
   }
 }
 
+// By the roofline: weights are read and ops are launched once more for every part, so that tiny parts are not free.
+TEST(WideResNetFrontier, SmallerPartsArePredictedSlower) {
+  const Frontier frontier(training_variants(small_net(), registry(), 1), registry(), {.recompute = false});
+  ASSERT_EQ(frontier.candidates().size(), 6U);  // parts of 12, 6, 4, 3, 2, 1
+  for (std::size_t i = 0; i < 6; ++i) EXPECT_EQ(frontier.candidates()[i].variant, i) << "fastest first";
+  EXPECT_GT(frontier.candidates()[5].milliseconds, 2 * frontier.candidates()[0].milliseconds);
+}
+
 TEST(WideResNetFrontier, CutsAndSumsGiveTheSameMeanGradient) {
   TrainingChoices choices = small_net();
   choices.model.dropout = 0;

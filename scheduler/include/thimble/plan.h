@@ -10,6 +10,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,6 +19,8 @@
 #include "thimble/schedule.h"
 
 namespace thimble {
+
+class CalibrationTable;
 
 struct PersistentTensor {
   std::string name;
@@ -40,7 +43,7 @@ struct Program {
 };
 
 struct Plan {
-  static constexpr int kVersion = 3;
+  static constexpr int kVersion = 4;
   std::string model;
   std::map<std::string, std::string> options;  ///< how the model was built; the model's business
   std::int64_t batch = 0;
@@ -48,6 +51,7 @@ struct Plan {
   std::uint64_t planner_seed = 0;
   std::optional<Bytes> budget;
   std::map<std::string, std::string> engines;
+  std::optional<std::string> calibration{};  ///< hash of the table of measured times it was chosen by, if any
   std::vector<PersistentTensor> persistent;
   std::vector<Program> programs;
   Bytes arena;
@@ -74,6 +78,7 @@ struct PlanRequest {
   std::uint64_t planner_seed = 0;
   std::optional<Bytes> budget;
   std::vector<ProgramRequest> programs;
+  std::shared_ptr<const CalibrationTable> calibration = nullptr;  ///< calibration.h; null: times are the roofline's
 };
 
 /// Schedules and places every program. The budget is recorded, not enforced. Throws InvalidArgument where persistent
@@ -87,17 +92,19 @@ std::vector<Bytes> bytes_by_role(const Plan& plan, const Program& program, Step 
 /// The program whose planned bytes are the arena's (the first of them).
 const Program& peak_program(const Plan& plan);
 
-/// Everything that decides bits: graphs, cuts, order of sums, engines; not offsets, not the thread count.
+/// Everything that decides bits: graphs, cuts, order of sums, engines; not offsets, thread count or calibration.
 /// 32 hexadecimal digits (a version 5 UUID of the section's canonical text).
 std::string arithmetic_hash(const Plan& plan);
 
-/// FLOPs of one run of a program (2 per multiply-add, recomputations apart) and the time a roofline predicts for it.
+/// FLOPs of one run of a program (2 per multiply-add, recomputations apart) and the time predicted for it: of each op
+/// what `calibration` measured, else a roofline's.
 struct ProgramCost {
   double flops = 0;
   double recompute_flops = 0;
   double milliseconds = 0;
 };
-ProgramCost program_cost(const Program& program, const OpRegistry& registry, const DeviceDescription& device);
+ProgramCost program_cost(const Program& program, const OpRegistry& registry, const DeviceDescription& device,
+                         const CalibrationTable* calibration = nullptr);
 
 /// JSON, versioned, with everything needed to run. `read_plan` takes hostile text: it throws BadInput that names the
 /// thing, its value and the limit, and never returns a plan that refers outside itself.

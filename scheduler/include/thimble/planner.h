@@ -5,7 +5,8 @@
 //   PlanOrNo answer = frontier.within(parse_bytes("24MB"));
 //
 // A budget only filters: a candidate fits when its placed arena does, and the fastest that fits is taken. So more bytes
-// never give a slower plan. The same variants give the same answers.
+// never give a slower plan. The same variants give the same answers. Time is what a calibration measured
+// (`PlanRequest`), else a roofline's.
 #pragma once
 
 #include <variant>
