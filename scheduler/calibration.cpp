@@ -21,10 +21,8 @@ Json to_json(const std::vector<TensorType>& types) {
 
 Json op_to_json(const std::string& kind, const Attributes& attributes, const std::vector<TensorType>& inputs,
                 const std::vector<TensorType>& outputs) {
-  return {{"kind", kind},
-          {"attributes", json_of(attributes)},
-          {"inputs", to_json(inputs)},
-          {"outputs", to_json(outputs)}};
+  return {
+      {"kind", kind}, {"attributes", json_of(attributes)}, {"inputs", to_json(inputs)}, {"outputs", to_json(outputs)}};
 }
 
 Json to_json(const CalibrationTable& table) {
