@@ -3,22 +3,18 @@
 
 #include "registration.h"
 #include "thimble/parallel.h"
+#include "vector_sum.h"
 
 namespace thimble {
 namespace {
 
 constexpr std::int64_t kChunks = 16;
 
-THIMBLE_CLONES void add_into(const float* a, const float* b, float* sum, std::int64_t n) {
-#pragma GCC ivdep
-  for (std::int64_t i = 0; i < n; ++i) sum[i] = a[i] + b[i];
-}
-
 void add(const OpShape& shape, const KernelArguments& a) {
   const Chunks chunks = Chunks::of(element_count(shape.inputs[0]), kChunks);
   parallel_chunks(shape.device.threads, chunks.count, [&](std::int64_t k) {
     const std::int64_t at = chunks.begin(k);
-    add_into(floats(a.inputs[0]) + at, floats(a.inputs[1]) + at, floats(a.outputs[0]) + at, chunks.end(k) - at);
+    add_vectors(floats(a.inputs[0]) + at, floats(a.inputs[1]) + at, floats(a.outputs[0]) + at, chunks.end(k) - at);
   });
 }
 
@@ -27,7 +23,7 @@ void accumulate(const OpShape& shape, const KernelArguments& a) {
   if (a.first_microbatch)
     std::memcpy(a.outputs[0], a.inputs[0], static_cast<std::size_t>(4 * n));
   else
-    add_into(floats(a.outputs[0]), floats(a.inputs[0]), floats(a.outputs[0]), n);
+    add_vectors(floats(a.outputs[0]), floats(a.inputs[0]), floats(a.outputs[0]), n);
 }
 
 }  // namespace

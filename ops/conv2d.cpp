@@ -15,13 +15,15 @@ ConvolutionSizes sizes_of(ConvolutionPass pass, const OpShape& shape) {
 
 class ConvolutionKernel final : public Kernel {
  public:
-  ConvolutionKernel(ConvolutionPass pass, const OpShape& shape) : shape_(shape), engine_(pass, sizes_of(pass, shape)) {}
+  ConvolutionKernel(ConvolutionPass pass, const OpShape& shape)
+      : pass_(pass), shape_(shape), engine_(pass, sizes_of(pass, shape)) {}
   void run(const KernelArguments& a) override {
-    engine_.set_adding(adds_weights_gradient(shape_, a));
+    engine_.set_adding(adds_weights_gradient(pass_, shape_, a));
     engine_.run(a.inputs[0], a.inputs[1], a.outputs[0], a.workspace, shape_.device.threads);
   }
 
  private:
+  ConvolutionPass pass_;
   OpShape shape_;
   ConvolutionEngine engine_;
 };

@@ -6,6 +6,7 @@
 
 #include "registration.h"
 #include "thimble/library_scope.h"
+#include "vector_sum.h"
 
 namespace thimble {
 namespace {
@@ -68,10 +69,6 @@ dnnl::convolution_forward::primitive_desc forward_descriptor(const ConvolutionSi
 }
 
 void set_handle(memory& object, const std::byte* address) { object.set_data_handle(const_cast<std::byte*>(address)); }
-
-THIMBLE_CLONES void add_to(float* __restrict sum, const float* __restrict part, std::int64_t count) {
-  for (std::int64_t i = 0; i < count; ++i) sum[i] += part[i];
-}
 
 // Primitives are made for, and run on, the calling thread alone; TBB does the rest.
 void set_one_thread() {
@@ -217,7 +214,7 @@ void ConvolutionEngine::run_chunk(const Call& call, std::int64_t chunk, std::int
     const bool is_first = n == chunks_.begin(chunk);
     run_group(call, run, {n, std::min(chunks_.end(chunk), n + group_)}, is_first ? partial : further, slot);
     if (is_weights() && !is_first)
-      add_to(floats(partial), floats(further), static_cast<std::int64_t>(packed_.get_size()) / 4);
+      add_vectors(floats(partial), floats(further), floats(partial), static_cast<std::int64_t>(packed_.get_size()) / 4);
   }
 }
 
@@ -278,7 +275,8 @@ void ConvolutionEngine::sum_partials(std::byte* workspace, int threads) const {
   parallel_chunks(threads, pieces.count, [&](std::int64_t p) {
     const std::int64_t at = 4 * pieces.begin(p), count = pieces.end(p) - pieces.begin(p);
     for (std::int64_t c = 1; c < chunks_.count; ++c)
-      add_to(floats(workspace + at), floats(workspace + c * packed_bytes_.value + at), count);
+      add_vectors(floats(workspace + at), floats(workspace + c * packed_bytes_.value + at), floats(workspace + at),
+                  count);
   });
 }
 

@@ -75,7 +75,8 @@ std::vector<OutputSpec> weights_gradient_output(const std::string& kind, const s
   return {{"", std::move(weights), Role::optimizer, static_cast<int>(count)}};
 }
 
-bool adds_weights_gradient(const OpShape& shape, const KernelArguments& a) {
+bool adds_weights_gradient(ConvolutionPass pass, const OpShape& shape, const KernelArguments& a) {
+  if (pass != ConvolutionPass::backward_weights) return false;
   if (!flag(shape.attributes, kAddsToLast)) return flag(shape.attributes, kAccumulates) && !a.first_microbatch;
   if (a.inputs.back() != a.outputs[0])
     std::memcpy(a.outputs[0], a.inputs.back(), static_cast<std::size_t>(bytes_of(shape.outputs[0]).value));

@@ -25,9 +25,9 @@ TensorType convolution_weights(const std::string& kind, const TensorType& x, con
 std::vector<OutputSpec> weights_gradient_output(const std::string& kind, const std::vector<TensorType>& in,
                                                 std::size_t count, TensorType weights, const Attributes& attributes);
 
-/// Whether the weights' gradient is added to what lies in the output: with kAccumulates from the second microbatch on,
-/// with kAddsToLast always, the output being what the last input was.
-bool adds_weights_gradient(const OpShape& shape, const KernelArguments& arguments);
+/// Whether this pass is a weights' gradient that is added to what lies in the output: with kAccumulates from the second
+/// microbatch on, with kAddsToLast always, the output being what the last input was.
+bool adds_weights_gradient(ConvolutionPass pass, const OpShape& shape, const KernelArguments& arguments);
 
 /// Two FLOPs per product.
 OpCost convolution_cost(const ConvolutionSizes& sizes, const OpShape& shape);

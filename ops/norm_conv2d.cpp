@@ -5,6 +5,7 @@
 #include "convolution_types.h"
 #include "normalization.h"
 #include "registration.h"
+#include "vector_sum.h"
 
 namespace thimble {
 namespace {
@@ -43,11 +44,6 @@ struct NormalizingReader {
   }
 };
 
-THIMBLE_CLONES void add_into(const float* a, const float* b, float* sum, std::int64_t n) {
-#pragma GCC ivdep
-  for (std::int64_t i = 0; i < n; ++i) sum[i] = a[i] + b[i];
-}
-
 // Adds a group's convolution from the scratch of the slot at hand; `sum` may be `added`.
 struct GroupAdder {
   std::int64_t elements_per_sample;
@@ -63,7 +59,8 @@ struct GroupAdder {
   static void add(const void* context, HalfOpen samples, std::int64_t slot) {
     const auto& self = *static_cast<const GroupAdder*>(context);
     const std::int64_t at = samples.begin * self.elements_per_sample;
-    add_into(floats(scratch(context, slot)), self.added + at, self.sum + at, samples.size() * self.elements_per_sample);
+    add_vectors(floats(scratch(context, slot)), self.added + at, self.sum + at,
+                samples.size() * self.elements_per_sample);
   }
 };
 
@@ -71,37 +68,40 @@ struct GroupAdder {
 class NormConvolution final : public Kernel {
  public:
   NormConvolution(ConvolutionPass pass, const OpShape& shape)
-      : shape_(shape),
+      : pass_(pass),
+        shape_(shape),
         engine_(pass, sizes_of(pass, shape), int_attribute(shape.attributes, "group")),
         sizes_(NormSizes::of(shape.inputs[0])),
         scratch_bytes_(align_up(Bytes{4 * engine_.group() * sizes_.elements_per_sample()}, kAlignment)),
         adds_(flag(shape.attributes, "add")),
         sum_elements_(adds_ ? elements_per_sample(shape.outputs[0]) : 0),
-        sum_bytes_(align_up(Bytes{4 * engine_.group() * sum_elements_}, kAlignment)),
-        epsilon_(real_attribute(shape.attributes, "epsilon")),
-        threads_(shape.device.threads) {}
+        sum_bytes_(align_up(Bytes{4 * engine_.group() * sum_elements_}, kAlignment)) {}
 
   Bytes workspace() const {
-    return engine_.workspace(threads_) + scale_shift_bytes(sizes_.channels) +
-           (scratch_bytes_ + sum_bytes_) * engine_.slots(threads_);
+    return engine_.workspace(threads()) + scale_shift_bytes(sizes_.channels) +
+           (scratch_bytes_ + sum_bytes_) * engine_.slots(threads());
   }
 
   void run(const KernelArguments& a) override {
-    std::byte* own = a.workspace + engine_.workspace(threads_).value;
-    const NormalizingReader reader{sizes_, floats(a.inputs[0]),
-                                   scale_shift(own, sizes_.channels, floats(a.inputs[3]), floats(a.inputs[4]),
-                                               floats(a.inputs[1]), floats(a.inputs[2]), epsilon_),
-                                   own + scale_shift_bytes(sizes_.channels).value, scratch_bytes_};
+    std::byte* own = a.workspace + engine_.workspace(threads()).value;
+    const NormalizingReader reader{
+        sizes_, floats(a.inputs[0]),
+        scale_shift(own, sizes_.channels, floats(a.inputs[3]), floats(a.inputs[4]), floats(a.inputs[1]),
+                    floats(a.inputs[2]), real_attribute(shape_.attributes, "epsilon")),
+        own + scale_shift_bytes(sizes_.channels).value, scratch_bytes_};
     const SampleReader first{&reader, NormalizingReader::read};
-    engine_.set_adding(adds_weights_gradient(shape_, a));
-    if (!adds_) return engine_.run(first, a.inputs[kLast], a.outputs[0], a.workspace, threads_);
+    engine_.set_adding(adds_weights_gradient(pass_, shape_, a));
+    if (!adds_) return engine_.run(first, a.inputs[kLast], a.outputs[0], a.workspace, threads());
     const GroupAdder group{sum_elements_, floats(a.inputs[kAdded]), floats(a.outputs[0]),
-                           reader.scratch + (scratch_bytes_ * engine_.slots(threads_)).value, sum_bytes_};
+                           reader.scratch + (scratch_bytes_ * engine_.slots(threads())).value, sum_bytes_};
     const SampleAdder adder{&group, GroupAdder::scratch, GroupAdder::add};
-    engine_.run(first, a.inputs[kLast], a.outputs[0], a.workspace, threads_, &adder);
+    engine_.run(first, a.inputs[kLast], a.outputs[0], a.workspace, threads(), &adder);
   }
 
  private:
+  int threads() const { return shape_.device.threads; }
+
+  ConvolutionPass pass_;
   OpShape shape_;
   ConvolutionEngine engine_;
   NormSizes sizes_;
@@ -109,8 +109,6 @@ class NormConvolution final : public Kernel {
   bool adds_;
   std::int64_t sum_elements_;
   Bytes sum_bytes_;
-  double epsilon_;
-  int threads_;
 };
 
 // `in` has kLast + 1 inputs at least.
@@ -157,17 +155,8 @@ std::int64_t norm_conv_group(const TensorType& x) {
 std::int64_t norm_conv_weights_group(const TensorType& x, const TensorType& dy, const TensorType& w) {
   const std::int64_t pixels = dy.shape[1] * dy.shape[2];
   const std::int64_t group = std::max(norm_conv_group(x), (kPixelsPerAddition + pixels - 1) / pixels);
-  const ConvolutionSizes sizes{.samples = x.shape[0],
-                               .height = x.shape[1],
-                               .width = x.shape[2],
-                               .inputs = x.shape[3],
-                               .out_height = dy.shape[1],
-                               .out_width = dy.shape[2],
-                               .outputs = dy.shape[3],
-                               .kernel_height = w.shape[2],
-                               .kernel_width = w.shape[3],
-                               .stride = 1,
-                               .padding = 0};
+  const Attributes any_window{{"stride", std::int64_t{1}}, {"padding", std::int64_t{0}}};
+  const ConvolutionSizes sizes = convolution_sizes(x, w, dy, any_window);
   const std::int64_t chunk = ConvolutionEngine::chunks(ConvolutionPass::backward_weights, sizes).size;
   return sample_bytes(x) * chunk <= sample_bytes(x) * group + bytes_of(w) ? chunk : group;
 }

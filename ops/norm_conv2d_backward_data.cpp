@@ -6,6 +6,7 @@
 #include "norm_conv2d.h"
 #include "norm_gradient.h"
 #include "registration.h"
+#include "vector_sum.h"
 
 namespace thimble {
 namespace {
@@ -38,10 +39,6 @@ ConvolutionSizes slice_of(ConvolutionSizes sizes, std::int64_t channels) {
   sizes.inputs_of_weights = sizes.inputs;
   sizes.inputs = channels;
   return sizes;
-}
-
-THIMBLE_CLONES void add_to(float* __restrict sum, const float* __restrict part, std::int64_t count) {
-  for (std::int64_t i = 0; i < count; ++i) sum[i] += part[i];
 }
 
 // The data gradient of one convolution for a slice of its input channels: into the slice, or added to it.
@@ -78,7 +75,8 @@ class SliceGradient {
     static void add(const void* context, HalfOpen samples, std::int64_t slot) {
       const auto* sum = static_cast<const Sum*>(context);
       const std::int64_t elements = sum->self->elements_per_sample_;
-      add_to(floats(sum->slice) + samples.begin * elements, floats(scratch(context, slot)), samples.size() * elements);
+      float* slice = floats(sum->slice) + samples.begin * elements;
+      add_vectors(slice, floats(scratch(context, slot)), slice, samples.size() * elements);
     }
   };
 

@@ -39,6 +39,26 @@ void add_convolutions(std::vector<Row>& rows) {
   row("conv_many_samples", {100, 4, 4, 16}, {16, 16, 3, 3}, 1, 1);
 }
 
+// Attributes of other kinds, as a hostile plan may have them, change nothing.
+void add_stray_attributes(std::vector<Row>& rows) {
+  const Shape x{3, 5, 5, 8}, w{8, 8, 3, 3}, c{8};
+  for (const char* stray : {kAccumulates, kAddsToLast}) {
+    Attributes plain = window(1, 1), normalizing = window(1, 1);
+    plain[stray] = normalizing[stray] = std::int64_t{1};
+    normalizing["epsilon"] = 1e-5;
+    normalizing["group"] = std::int64_t{1};
+    const std::string name = std::string("_with_stray_") + stray;
+    rows.push_back({"conv" + name, "conv2d", {samples(x), weights(w)}, plain, 5e-6, kSums, rows.size()});
+    rows.push_back({"norm_conv" + name,
+                    "norm_conv2d",
+                    {samples(x), weights(c), positive(c), weights(c), weights(c), weights(w)},
+                    normalizing,
+                    5e-6,
+                    kSums,
+                    rows.size()});
+  }
+}
+
 // What sums gradients over microbatches: in the first and in another, and into what is there already.
 void add_weight_sums(std::vector<Row>& rows) {
   const auto add = [&](const std::string& name, const char* kind, std::vector<RowInput> inputs, Attributes attributes,
@@ -297,6 +317,7 @@ std::vector<Row> op_table() {
   add_norm_convolutions(rows);
   add_norm_convolution_gradients(rows);
   add_parts_of_norms(rows);
+  add_stray_attributes(rows);
   return rows;
 }
 

@@ -1,0 +1,11 @@
+// Sums of float vectors, the one loop for all ops that add.
+#pragma once
+
+#include <cstdint>
+
+namespace thimble {
+
+/// sum[i] = a[i] + b[i]; sum may be a or b.
+void add_vectors(const float* a, const float* b, float* sum, std::int64_t count);
+
+}  // namespace thimble
