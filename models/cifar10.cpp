@@ -87,10 +87,9 @@ DataSets load_cifar10(const std::string& folder) {
   return all;
 }
 
-DataSets load_data(const std::string& source) {
-  constexpr std::int64_t kTrain = 2000, kTest = 1000;
+DataSets load_data(const std::string& source, std::int64_t synthetic_train, std::int64_t synthetic_test) {
   if (source != "synthetic") return load_cifar10(source);
-  DataSets data{synthetic_data(kTrain, 0), synthetic_data(kTest, 1)};
+  DataSets data{synthetic_data(synthetic_train, 0), synthetic_data(synthetic_test, 1)};
   data.train.name += " train";
   data.test.name += " test";
   return data;

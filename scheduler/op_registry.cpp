@@ -28,6 +28,7 @@ const OpDefinition& OpRegistry::at(const std::string& kind) const {
 std::vector<std::string> OpRegistry::kinds() const {
   std::vector<std::string> names;
   for (const auto& [kind, definition] : definitions_) names.push_back(kind);
+  std::sort(names.begin(), names.end());
   return names;
 }
 

@@ -1,6 +1,7 @@
 #include "thimble/planner.h"
 
 #include <algorithm>
+#include <future>
 
 #include "recompute_search.h"
 #include "thimble/error.h"
@@ -50,48 +51,70 @@ bool is_fuller(const Candidate& a, const Candidate& b) {
 
 }  // namespace
 
+struct Frontier::Search {
+  std::size_t tensors;  // of the uncut graph
+  std::future<std::vector<RecomputeOption>> found;
+};
+
 Frontier::Frontier(std::vector<PlanRequest> variants, const OpRegistry& registry, PlannerOptions options)
     : variants_(std::move(variants)), registry_(registry) {
   if (variants_.empty()) throw InvalidArgument("planner: there is nothing to choose from");
+  std::vector<std::vector<std::size_t>> groups;  // variants that differ in their cut alone
   for (std::size_t v = 0; v < variants_.size(); ++v) {
-    const Graph& graph = variants_[v].programs.at(0).graph;
-    std::vector<std::size_t> cuts;  // of the same graph; the first of them sees to all
-    for (std::size_t w = 0; w < variants_.size(); ++w)
-      if (is_same_but_for_the_cut(variants_[w].programs.at(0).graph, graph)) cuts.push_back(w);
-    if (cuts.front() != v) continue;
-    const std::vector<RecomputeRanks> ranks =
-        options.recompute ? search_cuts(cuts, options.most_evaluations) : std::vector{keep_everything(graph)};
-    for (std::size_t cut : cuts) add_variant(cut, ranks);
+    const auto group = std::find_if(groups.begin(), groups.end(), [&](const std::vector<std::size_t>& known) {
+      return is_same_but_for_the_cut(variants_[known.front()].programs.at(0).graph, variants_[v].programs.at(0).graph);
+    });
+    if (group == groups.end())
+      groups.push_back({v});
+    else
+      group->push_back(v);
+  }
+  std::vector<std::vector<Search>> searches;
+  for (const std::vector<std::size_t>& group : groups)
+    searches.push_back(options.recompute ? start_searches(group, options.most_evaluations) : std::vector<Search>{});
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    std::vector<RecomputeRanks> ranks = found_by(searches[g]);
+    if (!options.recompute) ranks.push_back(keep_everything(variants_[groups[g].front()].programs[0].graph));
+    for (std::size_t variant : groups[g]) add_variant(variant, ranks);
   }
   std::stable_sort(candidates_.begin(), candidates_.end(), is_fuller);
 }
 
-// Searched for the cut with the largest part, where activations are what counts, and for that with the smallest, where
-// gradients and workspaces are; what is found is tried on all of them.
-std::vector<RecomputeRanks> Frontier::search_cuts(const std::vector<std::size_t>& cuts, int most_evaluations) const {
+// For the cut with the largest part, where activations are what counts, and for that with the smallest, where gradients
+// and workspaces are; what is found is tried on all of them. Each search runs in a thread of its own.
+std::vector<Frontier::Search> Frontier::start_searches(const std::vector<std::size_t>& group,
+                                                       int most_evaluations) const {
   const auto part = [&](std::size_t v) {
     const std::vector<std::int64_t>& parts = variants_[v].programs[0].microbatches;
     return *std::max_element(parts.begin(), parts.end());
   };
   const auto by_part = [&](std::size_t a, std::size_t b) { return part(a) < part(b); };
-  const std::size_t smallest = *std::min_element(cuts.begin(), cuts.end(), by_part);
-  const std::size_t largest = *std::max_element(cuts.begin(), cuts.end(), by_part);
-  std::vector<RecomputeRanks> all;
+  const std::size_t smallest = *std::min_element(group.begin(), group.end(), by_part);
+  const std::size_t largest = *std::max_element(group.begin(), group.end(), by_part);
+  std::vector<Search> searches;
   for (std::size_t v : smallest == largest ? std::vector{largest} : std::vector{largest, smallest}) {
-    const ProgramRequest& step = variants_[v].programs[0];
-    const Graph graph = cut_graph(step, registry_);
-    const auto prices =
-        price_ops(graph, registry_, variants_[v].device, step.microbatches, variants_[v].calibration.get());
-    for (const RecomputeOption& option :
-         search_recompute(graph, registry_, variants_[v].device,
-                          {.microbatches = step.microbatches, .barrier_before_update = step.barrier_before_update},
-                          prices, most_evaluations)) {
+    const PlanRequest& request = variants_[v];
+    const ProgramRequest& step = request.programs[0];
+    Graph graph = cut_graph(step, registry_);
+    auto prices = price_ops(graph, registry_, request.device, step.microbatches, request.calibration.get());
+    ScheduleOptions options{.microbatches = step.microbatches, .barrier_before_update = step.barrier_before_update};
+    const auto search = [this, graph = std::move(graph), prices = std::move(prices), options = std::move(options),
+                         device = request.device, most_evaluations] {
+      return search_recompute(graph, registry_, device, options, prices, most_evaluations);
+    };
+    searches.push_back({step.graph.tensors.size(), std::async(std::launch::async, search)});
+  }
+  return searches;
+}
+
+std::vector<RecomputeRanks> Frontier::found_by(std::vector<Search>& searches) {
+  std::vector<RecomputeRanks> all;
+  for (Search& search : searches)
+    for (const RecomputeOption& option : search.found.get()) {
       RecomputeRanks ranks;  // sums over microbatches are behind the values of the step
-      for (std::size_t t = 0; t < step.graph.tensors.size(); ++t)
-        ranks.push_back(option.ranks[static_cast<TensorId>(t)]);
+      for (std::size_t t = 0; t < search.tensors; ++t) ranks.push_back(option.ranks[static_cast<TensorId>(t)]);
       if (std::find(all.begin(), all.end(), ranks) == all.end()) all.push_back(std::move(ranks));
     }
-  }
   return all;
 }
 

@@ -31,6 +31,10 @@ class ScheduleBuilder {
 
   Schedule build() {
     ran_ = IdVector<OpId, char>(graph_.ops.size(), 0);
+    schedule_.steps.reserve(order_.size());
+    schedule_.instances.reserve(last_use_.size());
+    schedule_.storages.reserve(last_use_.size() + order_.size());
+    users_end_.reserve(last_use_.size() + order_.size());
     add_given_tensors();
     for (std::size_t i = 0; i < order_.size(); ++i) add_step(static_cast<std::int32_t>(i));
     close_lifetimes();

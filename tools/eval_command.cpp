@@ -18,9 +18,9 @@ struct EvalOptions {
 };
 
 int run_eval(const EvalOptions& options) {
-  const DataSets data = load_data(options.data);
   HostMemory memory;
   Runtime runtime(load_plan(options.plan), registry(), memory);
+  const DataSets data = load_data_for(runtime.plan(), options.data);
   Trainer trainer(runtime, data.train, data.test, {.steps = 1});
   trainer.load_initial(options.checkpoint);
   const EvaluationResult test = trainer.evaluate();

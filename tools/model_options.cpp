@@ -182,6 +182,11 @@ void write_file(const std::string& path, const std::string& text) {
   }
 }
 
+DataSets load_data_for(const Plan& plan, const std::string& source) {
+  const TrainingChoices choices = choices_of(plan);
+  return load_data(source, choices.train_samples, choices.test_samples);
+}
+
 Plan load_plan(const std::string& path) { return read_plan(read_file(path), path); }
 
 }  // namespace thimble

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "thimble/calibration.h"
+#include "thimble/dataset.h"
 #include "thimble/planner.h"
 #include "thimble/training_plan.h"
 
@@ -70,6 +71,8 @@ std::optional<Bytes> budget_bytes(const ModelOptions& options);
 const OpRegistry& registry();
 
 Plan load_plan(const std::string& path);
+/// The data that a plan was made for: as many samples where they are synthetic.
+DataSets load_data_for(const Plan& plan, const std::string& source);
 /// Temporary name, then rename. Throws EnvironmentError.
 void write_file(const std::string& path, const std::string& text);
 std::string read_file(const std::string& path);

@@ -78,13 +78,16 @@ struct Measured {
 };
 
 // The table is kept with the run's plan, so not yet.
-PlannedTraining plan_for(const TrainOptions& options, const DataSets& data) {
+PlannedTraining plan_for(const TrainOptions& options, DataSets& data) {
   ModelOptions model = options.model;
   if (fs::exists(model.model)) {
     if (model.calibrate || !model.calibration.empty())
       throw InvalidArgument("'" + model.model + "' is planned already; give --calibrate and --calibration to `plan`");
-    return {load_plan(model.model)};
+    Plan plan = load_plan(model.model);
+    data = load_data_for(plan, options.data);
+    return {std::move(plan)};
   }
+  data = load_data(options.data);
   // What is gone on with was planned by its own table: times measured again may choose another plan.
   const std::string table = calibration_beside(options.out + "/plan.json");
   if (model.calibrate && options.resume && !options.out.empty() && fs::exists(table)) {
@@ -197,7 +200,7 @@ void record_trace(Runtime& runtime, std::ofstream& out, const std::string& path)
 }
 
 int run_train(const TrainOptions& options) {
-  const DataSets data = load_data(options.data);
+  DataSets data;
   const auto [answer, calibration] = plan_for(options, data);
   if (std::holds_alternative<DoesNotFit>(answer)) {
     std::cout << plan_table(plan_report(answer, registry(), calibration.get()));

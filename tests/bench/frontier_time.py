@@ -21,13 +21,14 @@ def run(*command):
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def train(thimble, plan, steps, folder):
-    """Milliseconds of the median step behind the first, and whether the high water was the arena."""
-    run(thimble, "train", plan, "--data", "synthetic", "--steps", str(steps), "--out", folder)
+def train(thimble, model, budget, steps, folder):
+    """Milliseconds of the median step behind the first, and whether the high water was the arena within the budget."""
+    run(thimble, "train", *model, "--budget", str(budget), "--data", "synthetic", "--steps", str(steps), "--out", folder)
     lines = [json.loads(line) for line in pathlib.Path(folder, "metrics.jsonl").read_text().splitlines()]
-    batch = json.loads(pathlib.Path(plan).read_text())["batch"]
+    batch = json.loads(pathlib.Path(folder, "plan.json").read_text())["batch"]
     speeds = [line["images_per_second"] for line in lines[1:] if "loss" in line]
-    return 1e3 * batch / statistics.median(speeds), lines[-1]["arena_high_water_bytes"] == lines[-1]["arena_bytes"]
+    high_water, arena = lines[-1]["arena_high_water_bytes"], lines[-1]["arena_bytes"]
+    return 1e3 * batch / statistics.median(speeds), high_water == arena <= budget
 
 
 def main():
@@ -42,14 +43,11 @@ def main():
     curve = json.loads(run(thimble, "frontier", *model, "--json", "--points", str(arguments.points)))["points"]
     exact = True
     with tempfile.TemporaryDirectory() as folder:
-        plans = []
-        for i, point in enumerate(curve):
-            plans.append(os.path.join(folder, f"plan{i}.json"))
-            run(thimble, "plan", *model, "--budget", str(point["arena_bytes"]), "-o", plans[-1])
-        times = [[] for _ in plans]
+        times = [[] for _ in curve]
         for round_ in range(arguments.rounds):
-            for i, plan in enumerate(plans):
-                milliseconds, as_planned = train(thimble, plan, arguments.steps, os.path.join(folder, f"run{i}-{round_}"))
+            for i, point in enumerate(curve):
+                run_folder = os.path.join(folder, f"{i}-{round_}")
+                milliseconds, as_planned = train(thimble, model, point["arena_bytes"], arguments.steps, run_folder)
                 times[i].append(milliseconds)
                 exact &= as_planned
     print(f"{'arena bytes':>12} {'microbatch':>10} {'recomputed':>10} {'predicted':>16} {'measured':>16} {'difference':>10}")

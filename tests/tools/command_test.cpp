@@ -27,6 +27,17 @@ TEST_F(Command, PlanIsTheSameBytesTwice) {
   EXPECT_EQ(read(in("a.json")), read(in("b.json")));
 }
 
+// As the README has it: a plan made for the official number of pictures trains on as many synthetic ones.
+TEST_F(Command, APlanFileTrainsOnSyntheticData) {
+  ASSERT_EQ(thimble("plan wrn-10-1 --batch 100 --budget 12MB -o " + in("plan.json")).code, 0);
+  const Result result = thimble("train " + in("plan.json") + " --data synthetic --steps 2 --out " + in("run"), true);
+  ASSERT_EQ(result.code, 0) << result.output;
+  const Json last = last_line(in("run/metrics.jsonl"));
+  EXPECT_EQ(last.at("test_samples"), 10000);
+  EXPECT_EQ(last.at("arena_high_water_bytes"), last.at("arena_bytes"));
+  EXPECT_LE(last.at("arena_bytes"), 12'000'000);
+}
+
 TEST_F(Command, AMissedBudgetIsAnHonestNo) {
   const Result result = thimble("plan wrn-10-1 --batch 32 --budget 1MB --json -o " + in("no.json"));
   EXPECT_EQ(result.code, 3);

@@ -15,6 +15,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "thimble/graph.h"
@@ -152,7 +153,7 @@ class OpRegistry {
   Bytes workspace(const std::string& kind, const OpShape& shape) const;
 
  private:
-  std::map<std::string, OpDefinition> definitions_;
+  std::unordered_map<std::string, OpDefinition> definitions_;
   std::vector<GraphRewrite> rewrites_;
   std::map<std::string, std::string> engines_;
 };

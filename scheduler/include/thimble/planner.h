@@ -52,7 +52,9 @@ class Frontier {
 
  private:
   Bytes lower_bound() const;
-  std::vector<RecomputeRanks> search_cuts(const std::vector<std::size_t>& cuts, int most_evaluations) const;
+  struct Search;
+  std::vector<Search> start_searches(const std::vector<std::size_t>& group, int most_evaluations) const;
+  static std::vector<RecomputeRanks> found_by(std::vector<Search>& searches);
   void add_variant(std::size_t variant, const std::vector<RecomputeRanks>& ranks);
 
   std::vector<PlanRequest> variants_;
