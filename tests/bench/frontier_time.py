@@ -36,9 +36,11 @@ def main():
     parser.add_argument("thimble")
     for name, value in (("points", 6), ("steps", 6), ("rounds", 3)):
         parser.add_argument("--" + name, type=int, default=value)
-    parser.add_argument("options", nargs="*")
-    arguments = parser.parse_args()
-    model = arguments.options or ["wrn-28-2", "--batch", "100"]
+    own = sys.argv[1:]
+    model = ["wrn-28-2", "--batch", "100"]
+    if "--" in own:
+        own, model = own[:own.index("--")], own[own.index("--") + 1:]
+    arguments = parser.parse_args(own)
     thimble = arguments.thimble
     curve = json.loads(run(thimble, "frontier", *model, "--json", "--points", str(arguments.points)))["points"]
     exact = True
