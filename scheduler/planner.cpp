@@ -191,12 +191,12 @@ Bytes Frontier::lower_bound() const {
   for (const PlanRequest& request : variants_) {
     const ProgramRequest& step = request.programs[0];
     const std::int64_t part = *std::max_element(step.microbatches.begin(), step.microbatches.end());
-    const auto prices = price_ops(step.graph, registry_, request.device, {part});
+    const Graph graph = cut_graph(step, registry_);  // where a gradient may be added to what persists
+    const auto prices = price_ops(graph, registry_, request.device, {part});
     Bytes most;
-    for (std::size_t i = 0; i < step.graph.ops.size(); ++i)
-      most = std::max(
-          most, least_bytes(step.graph, step.graph.ops[static_cast<OpId>(i)], prices[static_cast<OpId>(i)], part));
-    const Bytes bound = persistent_bytes(step.graph) + most;
+    for (std::size_t i = 0; i < graph.ops.size(); ++i)
+      most = std::max(most, least_bytes(graph, graph.ops[static_cast<OpId>(i)], prices[static_cast<OpId>(i)], part));
+    const Bytes bound = persistent_bytes(graph) + most;
     if (!least || bound < *least) least = bound;
   }
   return *least;

@@ -29,12 +29,8 @@ std::vector<Allowance> allowances(const ModelOptions& options) {
   if (options.remat == "off") allow("--remat auto", [](ModelOptions& o) { o.remat = "auto"; });
   if (options.fuse == "off") allow("--fuse auto", [](ModelOptions& o) { o.fuse = "auto"; });
   if (options.microbatch != "auto") allow("--microbatch auto", [](ModelOptions& o) { o.microbatch = "auto"; });
-  if (options.least_microbatch > 1)
-    allow(options.microbatch == "auto" ? "--min-microbatch 1" : "--microbatch auto --min-microbatch 1",
-          [](ModelOptions& o) {
-            o.microbatch = "auto";
-            o.least_microbatch = 1;
-          });
+  if (options.microbatch == "auto" && options.least_microbatch > 1)
+    allow("--min-microbatch 1", [](ModelOptions& o) { o.least_microbatch = 1; });
   if (options.accumulate != "momentum")
     allow(options.optimizer == "momentum" ? "--accumulate momentum" : "--optimizer momentum --accumulate momentum",
           [](ModelOptions& o) { o.optimizer = o.accumulate = "momentum"; });

@@ -132,8 +132,9 @@ TEST(WideResNetFrontier, ReachesItsFiguresAtBatch100) {
     choices.device.threads = 2;
     choices.sgd.nesterov = !figure.in_momentum;
     choices.sgd.accumulate_in_momentum = figure.in_momentum;
-    const PlanOrNo answer =
-        Frontier({request_training(choices, registry())}, registry()).within(Bytes{figure.most_bytes});
+    const Frontier frontier({request_training(choices, registry())}, registry());
+    const PlanOrNo answer = frontier.within(Bytes{figure.most_bytes}), none = frontier.within(Bytes{1});
+    EXPECT_LE(std::get<DoesNotFit>(none).lower_bound, std::get<DoesNotFit>(none).smallest.arena) << figure.what;
     const Plan* plan = std::get_if<Plan>(&answer);
     ASSERT_NE(plan, nullptr) << figure.what;
     EXPECT_LE(recomputed_percent(*plan), figure.most_percent) << figure.what;
