@@ -88,6 +88,7 @@ std::vector<OutputSpec> infer(const std::vector<TensorType>& in, const Attribute
   const bool adds = flag(attributes, "add");
   expect_inputs("norm_conv2d", in, kWeights + (adds ? 2 : 1));
   expect_normalized_input("norm_conv2d", in, attributes);
+  expect_at_least_one("norm_conv2d", attributes, "group");
   const TensorType y = convolution_output("norm_conv2d", in[kNormX], in[kWeights], attributes);
   if (adds) expect_same("norm_conv2d", in[kAdded], y);
   return outputs_like(y);

@@ -19,7 +19,7 @@ std::int64_t norm_conv_weights_slice(const TensorType& x);
 std::int64_t norm_conv_weights_group(const TensorType& x, const TensorType& dy, const TensorType& w,
                                      std::int64_t channels);
 
-/// Input channels whose gradient exists at a time: a quarter of x, at least what a vector holds.
+/// Input channels whose gradient exists at a time at least: an eighth of x.
 std::int64_t norm_conv_slice(const TensorType& x);
 
 /// The second half of the rewrite "norm_conv".

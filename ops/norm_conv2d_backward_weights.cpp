@@ -101,8 +101,7 @@ std::vector<OutputSpec> infer(const std::vector<TensorType>& in, const Attribute
     throw InvalidArgument(std::string(kKind) + ": its attribute 'add' is the forward pass's");
   if (in.size() < kDy + 1) expect_inputs(kKind, in, kDy + 1);
   expect_normalized_input(kKind, in, attributes);
-  if (const std::int64_t channels = int_attribute(attributes, "channels"); channels < 1)
-    throw InvalidArgument(std::string(kKind) + ": " + std::to_string(channels) + " channels at a time; at least 1");
+  for (const char* name : {"group", "channels"}) expect_at_least_one(kKind, attributes, name);
   return weights_gradient_output(kKind, in, kDy + 1, convolution_weights(kKind, in[kNormX], in[kDy], attributes),
                                  attributes);
 }

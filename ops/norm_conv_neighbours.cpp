@@ -1,5 +1,6 @@
 // The second half of the rewrite "norm_conv": what stands next to a normalising convolution joins it. The sum behind it
-// is added as it is made; its data gradient, the normalisation's gradient and the sums around them become one op.
+// is added as it is made; its data gradient, the normalisation's gradient and the sums around them become one op, and
+// so do a pool's gradient and the normalisation's.
 #include "norm_conv2d.h"
 #include "registration.h"
 #include "thimble/rewrite.h"
@@ -59,6 +60,7 @@ class Joiner {
   }
 
   void join_gradient(OpId id) {
+    if (join_pool(id)) return;
     const Op& norm = graph_.ops[id];
     const std::vector<OpId> convolutions = data_gradients(id);
     if (convolutions.empty()) return;
@@ -80,6 +82,22 @@ class Joiner {
     for (OpId convolution : convolutions) changes_[convolution] = std::nullopt;
     changes_[id] = std::nullopt;
     changes_[place] = joined;
+  }
+
+  // The gradient of a mean is the same for all that it is of.
+  bool join_pool(OpId id) {
+    const Op& norm = graph_.ops[id];
+    const OpId pool = graph_.tensors[norm.inputs[0]].producer;
+    if (!is_free(pool) || only_reader(norm.inputs[0]) != id || graph_.ops[pool].kind != "global_average_pool_backward")
+      return false;
+    const auto& in = norm.inputs;  // dy, x, gamma, mean, variance, beta
+    Op joined = norm;
+    joined.kind = "norm_pool_backward";
+    joined.inputs = {in[1], in[3], in[4], in[2], in[5], graph_.ops[pool].inputs[0]};
+    joined.attributes = {{"epsilon", norm.attributes.at("epsilon")}};
+    changes_[pool] = std::nullopt;
+    changes_[id] = joined;
+    return true;
   }
 
   bool is_data_gradient(TensorId made, OpId reader) const {

@@ -1,7 +1,7 @@
-// The rewrite "norm_conv": where only convolutions, their weights' gradients and the normalisation's own gradient read
-// a normalised, rectified value h, it disappears. conv2d(h, w) becomes norm_conv2d(x, ..., w), the weights' gradient
-// likewise, the gate of the ReLU is computed from x, and of batch_norm only the statistics remain. The second half is
-// in norm_conv_neighbours.cpp.
+// The rewrite "norm_conv": where only convolutions, their weights' gradients, global average pools and the
+// normalisation's own gradient read a normalised, rectified value h, it disappears. conv2d(h, w) becomes
+// norm_conv2d(x, ..., w), the others likewise, the gate of the ReLU is computed from x, and of batch_norm only the
+// statistics remain. The second half is in norm_conv_neighbours.cpp.
 #include "norm_conv2d.h"
 #include "registration.h"
 #include "thimble/rewrite.h"
@@ -17,7 +17,7 @@ struct Normalization {
   TensorId mask = kNoTensor;
   Attribute epsilon;
 
-  std::vector<TensorId> inputs_with(TensorId last) const { return {x, mean, variance, gamma, beta, last}; }
+  std::vector<TensorId> inputs() const { return {x, mean, variance, gamma, beta}; }
 };
 
 class Rewriter {
@@ -27,8 +27,7 @@ class Rewriter {
   Graph rewrite() {
     for (std::size_t i = 0; i < graph_.ops.size(); ++i) {
       const auto id = static_cast<OpId>(i);
-      if (const auto norm = normalization(graph_.ops[id]); norm && is_read_by_convolutions_only(*norm))
-        change(id, *norm);
+      if (const auto norm = normalization(graph_.ops[id]); norm && can_be_taken_in(*norm)) change(id, *norm);
     }
     return change_ops(graph_, registry_, changes_);
   }
@@ -54,6 +53,7 @@ class Rewriter {
 
   static bool is_convolution(const Op& op) { return op.kind == "conv2d"; }
   static bool is_weights_gradient(const Op& op) { return op.kind == "conv2d_backward_weights"; }
+  static bool is_pool(const Op& op) { return op.kind == "global_average_pool"; }
 
   // The gradient of this very normalisation, whose gate can be computed from x then.
   static bool is_gradient_of(const Op& op, const Normalization& norm) {
@@ -72,24 +72,26 @@ class Rewriter {
     return all;
   }
 
-  bool is_read_by_convolutions_only(const Normalization& norm) const {
-    bool has_convolution = false;
+  bool can_be_taken_in(const Normalization& norm) const {
+    bool has_reader = false;
     for (OpId reader : readers(norm)) {
       const Op& op = graph_.ops[reader];
       const bool convolves = is_convolution(op) || is_weights_gradient(op);
-      if (convolves ? op.inputs[0] != norm.output || op.inputs[1] == norm.output : !is_gradient_of(op, norm))
-        return false;
-      has_convolution |= is_convolution(op);
+      if (convolves && (op.inputs[0] != norm.output || op.inputs[1] == norm.output)) return false;
+      if (!convolves && !is_pool(op) && !is_gradient_of(op, norm)) return false;
+      has_reader |= is_convolution(op) || is_pool(op);
     }
     const bool is_asked_for =
         graph_.tensors[norm.output].is_output || (norm.mask != kNoTensor && graph_.tensors[norm.mask].is_output);
-    return has_convolution && !is_asked_for;
+    return has_reader && !is_asked_for;
   }
 
   void change(OpId id, const Normalization& norm) {
     for (OpId reader : readers(norm)) {
       const Op& op = graph_.ops[reader];
-      if (is_convolution(op) || is_weights_gradient(op))
+      if (is_pool(op))
+        changes_[reader] = normalizing_pool(op, norm);
+      else if (is_convolution(op) || is_weights_gradient(op))
         changes_[reader] = normalizing(op, norm);
       else
         changes_[reader] = gated_by_input(op, norm);
@@ -108,7 +110,9 @@ class Rewriter {
     const TensorType &x = graph_.tensors[norm.x].type, &second = graph_.tensors[op.inputs[1]].type;
     const bool is_weights = is_weights_gradient(op);
     op.kind = is_weights ? "norm_conv2d_backward_weights" : "norm_conv2d";
-    op.inputs = norm.inputs_with(op.inputs[1]);
+    const TensorId last = op.inputs[1];
+    op.inputs = norm.inputs();
+    op.inputs.push_back(last);
     op.attributes["epsilon"] = norm.epsilon;
     op.attributes["group"] = norm_conv_group(x);
     if (!is_weights) return op;
@@ -116,6 +120,13 @@ class Rewriter {
     const std::int64_t channels = norm_conv_weights_slice(x);
     op.attributes["channels"] = channels;
     op.attributes["group"] = norm_conv_weights_group(x, second, w, channels);
+    return op;
+  }
+
+  static Op normalizing_pool(Op op, const Normalization& norm) {
+    op.kind = "norm_pool";
+    op.inputs = norm.inputs();
+    op.attributes = {{"epsilon", norm.epsilon}};
     return op;
   }
 

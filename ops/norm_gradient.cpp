@@ -58,6 +58,12 @@ THIMBLE_CLONES void scatter(const float* from, const float* also, std::int64_t s
       to[r * stride + c] = also == nullptr ? from[r * columns + c] : from[r * columns + c] + also[r * stride + c];
 }
 
+// The same in every row.
+THIMBLE_CLONES void spread(const float* row, float divisor, std::int64_t rows, std::int64_t columns, float* to) {
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t c = 0; c < columns; ++c) to[r * columns + c] = row[c] / divisor;
+}
+
 struct Factors {
   float *inverse_deviation, *scale, *of_sum, *of_product;  // per channel
   ScaleShift forward;                                      // what y was computed with
@@ -148,9 +154,13 @@ class Gradient {
   // A channel count beyond a tile is cut within the row, so that the elements stay consecutive: such x is dense.
   template <class Visit>
   void visit_one(Tile tile, std::int64_t n, std::int64_t row_of_sample, std::int64_t channel, Visit visit) const {
-    alignas(64) float gated[kTile], gathered[kTile];
+    alignas(64) float gated[kTile], gathered[kTile], shared[kTile];
     const std::int64_t row = n * sizes_.rows_per_sample + row_of_sample, count = tile.rows * tile.columns;
-    tile.gradient = in_.dy + row * sizes_.channels + channel;
+    tile.gradient = in_.dy + (in_.dy_is_of_mean ? n : row) * sizes_.channels + channel;
+    if (in_.dy_is_of_mean) {
+      spread(tile.gradient, static_cast<float>(sizes_.rows_per_sample), tile.rows, tile.columns, shared);
+      tile.gradient = shared;
+    }
     tile.x = in_.x + strided(row, channel);
     if (!is_dense()) {
       gather(tile.x, in_.stride, tile.rows, tile.columns, gathered);

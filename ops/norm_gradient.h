@@ -15,7 +15,8 @@ struct NormGradient {
   NormSizes sizes;
   std::int64_t stride;
   double epsilon;
-  const float* dy;  ///< the gradient of the output, rows of sizes.channels
+  const float* dy;             ///< the gradient of the output, rows of sizes.channels
+  bool dy_is_of_mean = false;  ///< one row a sample: the gradient of the mean over its rows
   const float *x, *gamma, *mean, *variance;
   ReluGate gate = ReluGate::none;
   const std::byte* gate_data = nullptr;  ///< of the gates `output` (y) and `mask`, which take all channels of x

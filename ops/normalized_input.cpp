@@ -8,8 +8,11 @@ void expect_normalized_input(const std::string& kind, const std::vector<TensorTy
   expect_activation(kind, in[kNormX]);
   expect_channel_vectors(kind, in, kNormMean, kNormInputs);
   real_attribute(attributes, "epsilon");
-  if (const std::int64_t group = int_attribute(attributes, "group"); group < 1)
-    throw InvalidArgument(kind + ": groups of " + std::to_string(group) + " samples; a group has at least 1");
+}
+
+void expect_at_least_one(const std::string& kind, const Attributes& attributes, std::string_view name) {
+  if (const std::int64_t value = int_attribute(attributes, name); value < 1)
+    throw InvalidArgument(kind + ": " + std::string(name) + " " + std::to_string(value) + " at a time; at least 1");
 }
 
 ScaleShift normalized_input_factors(const OpShape& shape, const KernelArguments& a, std::byte* memory) {

@@ -1,5 +1,5 @@
-// What every op reads first that convolves rectified, normalised values which exist for a group of samples at a time,
-// and how its tasks make such a group.
+// What every op reads first that works on rectified, normalised values which never exist as a whole, and how its tasks
+// make a group of samples of them.
 #pragma once
 
 #include <string>
@@ -13,8 +13,11 @@ namespace thimble {
 
 enum NormalizedInput : std::size_t { kNormX, kNormMean, kNormVariance, kNormGamma, kNormBeta, kNormInputs };
 
-/// Checks kNormInputs inputs and the attributes `epsilon` and `group`. Throws InvalidArgument that names the kind.
+/// Checks kNormInputs inputs and the attribute `epsilon`. Throws InvalidArgument that names the kind.
 void expect_normalized_input(const std::string& kind, const std::vector<TensorType>& in, const Attributes& attributes);
+
+/// Checks an attribute that says how much is worked on at a time. Throws InvalidArgument where that is less than one.
+void expect_at_least_one(const std::string& kind, const Attributes& attributes, std::string_view name);
 
 /// The factors of all channels, in `scale_shift_bytes` at `memory`.
 ScaleShift normalized_input_factors(const OpShape& shape, const KernelArguments& arguments, std::byte* memory);

@@ -132,8 +132,19 @@ class Collection {
   }
 
   void add(const Graph& graph, OpId id, std::int64_t samples, const DeviceDescription& device) {
+    const OpShape shape = shape_of(graph, id, samples, device);
+    add(graph, id, samples, shape);
+    const auto& faster = registry_.at(graph.ops[id].kind).faster;
+    if (!faster) return;
+    for (Attributes& attributes : faster(shape)) {
+      OpShape other = shape;
+      other.attributes = std::move(attributes);
+      add(graph, id, samples, std::move(other));
+    }
+  }
+
+  void add(const Graph& graph, OpId id, std::int64_t samples, OpShape shape) {
     const Op& op = graph.ops[id];
-    OpShape shape = shape_of(graph, id, samples, device);
     CalibrationEntry entry{op.kind, shape.attributes, shape.inputs, shape.outputs};
     if (!known_.insert(calibration_key(entry)).second) return;
     Measurable one{std::move(entry), std::move(shape), {}, samples, graph.batch};

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "paces.h"
 #include "thimble/calibration.h"
 #include "thimble/error.h"
 #include "thimble/placement.h"
@@ -119,6 +120,12 @@ Plan make_plan(const PlanRequest& request, const OpRegistry& registry) {
       options.sequence = recompute_sequence(program.graph, recompute_basis(program.graph, registry), ranks);
     }
     program.schedule = make_schedule(program.graph, registry, plan.device, options);
+    if (asked.spend_slack) {
+      const Paces paces = paces_of(program.graph, registry, plan.device, asked.microbatches, request.calibration.get());
+      std::vector<OpId> steps;
+      for (const ScheduledStep& step : program.schedule.steps) steps.push_back(step.op);
+      set_paces(spend_slack(steps, live_by_step(program.schedule), paces), program.graph, program.schedule);
+    }
     place_program(program, plan.persistent);
     plan.arena = std::max(plan.arena, program.planned);
     plan.programs.push_back(std::move(program));

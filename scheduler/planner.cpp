@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <future>
 
+#include "paces.h"
 #include "recompute_search.h"
 #include "thimble/error.h"
+#include "thimble/live_counter.h"
 
 namespace thimble {
 namespace {
@@ -41,6 +43,14 @@ Bytes least_bytes(const Graph& graph, const Op& op, const OpPrice& price, std::i
 
 Graph cut_graph(const ProgramRequest& program, const OpRegistry& registry) {
   return program.microbatches.size() > 1 ? accumulate_over_microbatches(program.graph, registry) : program.graph;
+}
+
+double seconds_saved(const IdVector<OpId, const OpPace*>& chosen, const IdVector<OpId, OpPrice>& prices) {
+  double seconds = 0;
+  for (std::size_t i = 0; i < chosen.size(); ++i)
+    if (const auto id = static_cast<OpId>(i); chosen[id] != nullptr)
+      seconds += prices[id].seconds - chosen[id]->price.seconds;
+  return seconds;
 }
 
 bool is_fuller(const Candidate& a, const Candidate& b) {
@@ -99,8 +109,8 @@ std::vector<Frontier::Search> Frontier::start_searches(const std::vector<std::si
     auto prices = price_ops(graph, registry_, request.device, step.microbatches, request.calibration.get());
     ScheduleOptions options{.microbatches = step.microbatches, .barrier_before_update = step.barrier_before_update};
     const auto search = [this, graph = std::move(graph), prices = std::move(prices), options = std::move(options),
-                         device = request.device, most_evaluations] {
-      return search_recompute(graph, registry_, device, options, prices, most_evaluations);
+                         most_evaluations] {
+      return search_recompute(graph, registry_, options, prices, most_evaluations);
     };
     searches.push_back({step.graph.tensors.size(), std::async(std::launch::async, search)});
   }
@@ -130,17 +140,22 @@ void Frontier::add_variant(std::size_t variant, const std::vector<RecomputeRanks
     options.workspaces.push_back(price.workspace);
     milliseconds += 1e3 * price.seconds;
   }
+  const Paces paces = paces_of(graph, registry_, request.device, step.microbatches, request.calibration.get());
+  LiveCounter counter(graph, registry_, options);
   for (const RecomputeRanks& one : ranks) {
     RecomputeRanks all = one;
     while (all.size() < graph.tensors.size()) all.push_back(0);
-    options.sequence = recompute_sequence(graph, basis, all);
-    const Schedule schedule = make_schedule(graph, registry_, request.device, options);
-    Candidate candidate{.variant = variant, .ranks = one};
-    for (const ScheduledStep& scheduled : schedule.steps)
-      if (scheduled.is_recomputation) candidate.recompute_milliseconds += 1e3 * prices[scheduled.op].seconds;
+    const std::vector<Bytes>& live = counter.count(recompute_sequence(graph, basis, all));
+    Candidate candidate{.variant = variant, .ranks = one, .spend_slack = false};
+    candidate.recompute_milliseconds = 1e3 * seconds_of_repeats(counter.steps(), prices);
     candidate.milliseconds = milliseconds + candidate.recompute_milliseconds;
-    candidate.live = live_bytes(schedule);
-    candidates_.push_back(std::move(candidate));
+    candidate.live = *std::max_element(live.begin(), live.end());
+    candidates_.push_back(candidate);
+    if (const double saved = 1e3 * seconds_saved(spend_slack(counter.steps(), live, paces), prices); saved > 0) {
+      candidate.spend_slack = true;
+      candidate.milliseconds -= saved;
+      candidates_.push_back(std::move(candidate));
+    }
   }
 }
 
@@ -149,7 +164,10 @@ Plan Frontier::plan(const Candidate& candidate, std::optional<Bytes> budget) con
   request.budget = budget;
   const Graph step = request.programs.at(0).graph;
   for (ProgramRequest& program : request.programs)
-    if (is_same_but_for_the_cut(program.graph, step)) program.ranks = candidate.ranks;
+    if (is_same_but_for_the_cut(program.graph, step)) {
+      program.ranks = candidate.ranks;
+      program.spend_slack = candidate.spend_slack;
+    }
   return make_plan(request, registry_);
 }
 

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <random>
+
+#include "thimble/live_counter.h"
 
 namespace thimble {
 namespace {
@@ -11,24 +14,21 @@ constexpr std::int32_t kDeepestRank = 4;
 constexpr std::int64_t kSmallestShare = 500;  // values below this part of the largest are always kept
 constexpr int kRates = 14;                    // exchange rates between bytes and time
 constexpr double kFirstRate = 0.01, kRateStep = 1.8;
+constexpr int kKick = 3;  // ranks drawn anew before another descent
+const std::vector<std::int32_t> kRanksBetween{0, 1, 2, 3, kDeepestRank, kWithinBlock, kOnDemand};
+const std::vector<std::int32_t> kRanksInside{0, 1, kWithinBlock, kOnDemand};
 constexpr int kSmoothing = 5;  // the 2^5-norm of live bytes over steps
 
 class Search {
  public:
-  Search(const Graph& graph, const OpRegistry& registry, const DeviceDescription& device,
-         const ScheduleOptions& options, const IdVector<OpId, OpPrice>& prices, int most_evaluations)
+  Search(const Graph& graph, const OpRegistry& registry, const ScheduleOptions& options,
+         const IdVector<OpId, OpPrice>& prices, int most_evaluations)
       : graph_(graph),
-        registry_(registry),
-        device_(device),
-        options_(options),
+        counter_(graph, registry, with_workspaces(options, prices)),
         prices_(prices),
         basis_(recompute_basis(graph, registry)),
         evaluations_left_(most_evaluations) {
-    options_.workspaces = {};
-    for (const OpPrice& price : prices) {
-      options_.workspaces.push_back(price.workspace);
-      seconds_of_step_ += price.seconds;
-    }
+    for (const OpPrice& price : prices) seconds_of_step_ += price.seconds;
     Bytes largest;
     for (TensorId t : basis_.values) largest = std::max(largest, bytes_of(graph.tensors[t].type));
     for (TensorId t : basis_.values)
@@ -42,8 +42,8 @@ class Search {
         look_at(nested_pattern(period, inside));
         look_at(flat_pattern(period, inside));
       }
-    double rate = kFirstRate;
-    for (int i = 0; i < kRates; ++i, rate *= kRateStep) descend(rate);
+    for (int i = 0; i < kRates; ++i) descend(best_under(rate_of(i)));
+    for (int i = 0; evaluations_left_ > 0 && !values_.empty(); i = (i + 1) % kRates) descend(kicked(rate_of(i)));
     return front();
   }
 
@@ -62,44 +62,25 @@ class Search {
     const auto [known, is_new] = index_.try_emplace(key, found_.size());
     if (!is_new) return &found_[known->second];
     --evaluations_left_;
-    options_.sequence = recompute_sequence(graph_, basis_, ranks);
-    const Schedule schedule = make_schedule(graph_, registry_, device_, options_);
+    const std::vector<OpId> sequence = recompute_sequence(graph_, basis_, ranks);
     Found found;
     found.ranks = ranks;
-    found.seconds = recompute_seconds(schedule);
-    count_live(schedule, found);
+    found.seconds = seconds_of_repeats(sequence, prices_);
+    count_live(counter_.count(sequence), found);
     found_.push_back(std::move(found));
     return &found_.back();
   }
 
   // A change that lowers one of several equal peaks has to count for something, or the search would stand still there.
-  static void count_live(const Schedule& schedule, Found& found) {
-    std::vector<Bytes> change(schedule.steps.size() + 1);
-    for (const Storage& storage : schedule.storages) {
-      change[static_cast<std::size_t>(index(storage.lifetime.begin))] += storage.size;
-      change[static_cast<std::size_t>(index(storage.lifetime.end))] -= storage.size;
-    }
-    std::vector<double> live_at;
-    Bytes live;
-    for (Bytes bytes : change) {
-      live += bytes;
-      live_at.push_back(static_cast<double>(live.value));
-      found.live = std::max(found.live, live);
-    }
+  static void count_live(const std::vector<Bytes>& live, Found& found) {
+    for (Bytes bytes : live) found.live = std::max(found.live, bytes);
     double sum = 0;
-    for (double bytes : live_at) {
-      double share = bytes / static_cast<double>(found.live.value);
+    for (Bytes bytes : live) {
+      double share = static_cast<double>(bytes.value) / static_cast<double>(found.live.value);
       for (int i = 0; i < kSmoothing; ++i) share *= share;
       sum += share;
     }
     found.smooth_live = static_cast<double>(found.live.value) * std::pow(sum, 1.0 / (1 << kSmoothing));
-  }
-
-  double recompute_seconds(const Schedule& schedule) const {
-    double seconds = 0;
-    for (const ScheduledStep& step : schedule.steps)
-      if (step.is_recomputation) seconds += prices_[step.op].seconds;
-    return seconds;
   }
 
   // Every period-th value between blocks is kept, the others are held by the pass that ends behind them alone.
@@ -132,21 +113,39 @@ class Search {
     return ranks;
   }
 
-  // Descent from the best seen so far under this rate: one value's rank at a time, then two values' ranks exchanged.
-  void descend(double rate) {
-    std::size_t best = 0;
-    for (std::size_t i = 1; i < found_.size(); ++i)
-      if (score(found_[i], rate) < score(found_[best], rate)) best = i;
-    Place place{found_[best].ranks, score(found_[best], rate), rate};
-    while (evaluations_left_ > 0 && (change_one(place) || exchange_two(place))) {
-    }
-  }
-
   // Where a descent stands.
   struct Place {
     RecomputeRanks ranks;
     double score, rate;
   };
+
+  static double rate_of(int i) { return kFirstRate * std::pow(kRateStep, i); }
+
+  Place best_under(double rate) const {
+    std::size_t best = 0;
+    for (std::size_t i = 1; i < found_.size(); ++i)
+      if (score(found_[i], rate) < score(found_[best], rate)) best = i;
+    return {found_[best].ranks, score(found_[best], rate), rate};
+  }
+
+  // Some ranks of the best drawn anew, which a descent may repair in another way.
+  Place kicked(double rate) {
+    Place place = best_under(rate);
+    const auto draw = [&](std::size_t below) { return static_cast<std::size_t>(random_() % below); };
+    for (int i = 0; i < kKick; ++i) {
+      const TensorId t = values_[draw(values_.size())];
+      const std::vector<std::int32_t>& ranks = is_between(t) ? kRanksBetween : kRanksInside;
+      place.ranks[t] = ranks[draw(ranks.size())];
+    }
+    place.score = score(*look_at(place.ranks), rate);
+    return place;
+  }
+
+  // One value's rank at a time, then two values' ranks exchanged, as long as that is better.
+  void descend(Place place) {
+    while (evaluations_left_ > 0 && (change_one(place) || exchange_two(place))) {
+    }
+  }
 
   // Whether the ranks as they are now are better than they were; if so, the place is there.
   bool is_better(Place& place) {
@@ -159,8 +158,7 @@ class Search {
   bool change_one(Place& place) {
     bool improved = false;
     for (TensorId t : values_)
-      for (std::int32_t rank : {0, 1, 2, 3, kDeepestRank, kWithinBlock, kOnDemand}) {
-        if (rank > 1 && rank <= kDeepestRank && !is_between(t)) continue;
+      for (std::int32_t rank : is_between(t) ? kRanksBetween : kRanksInside) {
         const std::int32_t before = place.ranks[t];
         if (rank == before || evaluations_left_ <= 0) continue;
         place.ranks[t] = rank;
@@ -203,10 +201,14 @@ class Search {
     return kept;
   }
 
+  static ScheduleOptions with_workspaces(ScheduleOptions options, const IdVector<OpId, OpPrice>& prices) {
+    options.workspaces = {};
+    for (const OpPrice& price : prices) options.workspaces.push_back(price.workspace);
+    return options;
+  }
+
   const Graph& graph_;
-  const OpRegistry& registry_;
-  const DeviceDescription& device_;
-  ScheduleOptions options_;
+  LiveCounter counter_;
   const IdVector<OpId, OpPrice>& prices_;
   RecomputeBasis basis_;
   std::vector<TensorId> values_;
@@ -214,14 +216,15 @@ class Search {
   int evaluations_left_;
   std::map<std::vector<std::int32_t>, std::size_t> index_;
   std::vector<Found> found_;
+  std::mt19937_64 random_{1};  // the same graph gives the same list
 };
 
 }  // namespace
 
 std::vector<RecomputeOption> search_recompute(const Graph& graph, const OpRegistry& registry,
-                                              const DeviceDescription& device, const ScheduleOptions& options,
-                                              const IdVector<OpId, OpPrice>& prices, int most_evaluations) {
-  return Search(graph, registry, device, options, prices, most_evaluations).run();
+                                              const ScheduleOptions& options, const IdVector<OpId, OpPrice>& prices,
+                                              int most_evaluations) {
+  return Search(graph, registry, options, prices, most_evaluations).run();
 }
 
 }  // namespace thimble

@@ -19,7 +19,7 @@ struct RecomputeOption {
 /// the exact schedule, from checkpoint patterns of several periods, for a ladder of exchange rates between bytes and
 /// time; no budget enters. Counted in evaluations, so the same graph gives the same list. `options` says the cut.
 std::vector<RecomputeOption> search_recompute(const Graph& graph, const OpRegistry& registry,
-                                              const DeviceDescription& device, const ScheduleOptions& options,
-                                              const IdVector<OpId, OpPrice>& prices, int most_evaluations);
+                                              const ScheduleOptions& options, const IdVector<OpId, OpPrice>& prices,
+                                              int most_evaluations);
 
 }  // namespace thimble

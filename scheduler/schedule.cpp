@@ -301,15 +301,16 @@ OpShape shape_of(const Graph& graph, OpId op, std::int64_t samples, const Device
   return shape;
 }
 
-Bytes live_bytes(const Schedule& schedule) {
-  std::vector<Bytes> change(schedule.steps.size() + 1);
+std::vector<Bytes> live_by_step(const Schedule& schedule) {
+  std::vector<Bytes> live(schedule.steps.size() + 1);
   for (const Storage& storage : schedule.storages) {
-    change[static_cast<std::size_t>(index(storage.lifetime.begin))] += storage.size;
-    change[static_cast<std::size_t>(index(storage.lifetime.end))] -= storage.size;
+    live[static_cast<std::size_t>(index(storage.lifetime.begin))] += storage.size;
+    live[static_cast<std::size_t>(index(storage.lifetime.end))] -= storage.size;
   }
-  Bytes live, most;
-  for (Bytes bytes : change) most = std::max(most, live += bytes);
-  return most;
+  Bytes sum;
+  for (Bytes& bytes : live) bytes = sum += bytes;
+  live.pop_back();
+  return live;
 }
 
 Schedule make_schedule(const Graph& graph, const OpRegistry& registry, const DeviceDescription& device,

@@ -107,6 +107,26 @@ TEST_P(NormConv, ForwardHasTheBitsOfSeparateOps) {
         << "groups of " << group;
 }
 
+TEST_P(NormConv, APoolAndItsGradientHaveTheBitsOfSeparateOps) {
+  const TensorType mean = batched({x_.shape[0], x_.shape[3]});
+  const std::vector<TensorType> types{x_, channel_, channel_, channel_, channel_};
+  const std::vector<ByteVector> inputs{x(), norm_[1], norm_[2], gamma(), beta()};
+  const Attributes attributes{{"epsilon", 1e-5}};
+  EXPECT_TRUE(run("norm_pool", types, inputs, attributes) == run("global_average_pool", {x_}, {norm_[0]}, {}));
+
+  const ByteVector dy = normals(mean, 7);
+  const ByteVector spread =
+      run("global_average_pool_backward", {mean}, {dy}, {{"height", x_.shape[1]}, {"width", x_.shape[2]}})[0];
+  auto with_dy = types;
+  with_dy.push_back(mean);
+  auto inputs_with_dy = inputs;
+  inputs_with_dy.push_back(dy);
+  EXPECT_TRUE(run("norm_pool_backward", with_dy, inputs_with_dy, attributes) ==
+              run("batch_norm_backward", {x_, x_, channel_, channel_, channel_, channel_},
+                  {spread, x(), gamma(), norm_[1], norm_[2], beta()},
+                  {{"relu", std::int64_t{1}}, {"epsilon", 1e-5}, {"gate_input", std::int64_t{1}}}));
+}
+
 // More groups than one are another order of the sums.
 TEST_P(NormConv, WeightsGradientInOneGroupHasTheBitsOfSeparateOps) {
   const ByteVector dy = normals(y_type(), 5);
@@ -353,8 +373,25 @@ TEST_F(NormConvRewrite, LeavesAValueThatTheCallerReads) {
 }
 
 TEST_F(NormConvRewrite, LeavesNormalisationsWithoutReLUOrConvolution) {
-  finish(norm("bn2", convolution("last", norm("bn1", convolution("stem", images_), false))));
+  const TensorId h = norm("bn2", convolution("last", norm("bn1", convolution("stem", images_), false)));
+  finish(graph_.add_op(registry_, "relu", "again", {h}).front());
   EXPECT_EQ(rewritten(step()), step());
+}
+
+TEST_F(NormConvRewrite, APoolTakesTheNormalisationIn) {
+  finish(norm("bn", convolution("stem", images_)));
+  const Graph before = step(), after = rewritten(before);
+  const Names normalized{"stem", "bn.mean", "bn.variance", "bn.weight", "bn.bias"};
+  Names with_gradient = normalized;
+  with_gradient.push_back(input_names(before, "pool.d_input")[0]);
+  EXPECT_EQ(after.find("bn"), kNoTensor);
+  EXPECT_EQ(kind_of(after, "bn"), "batch_statistics");
+  EXPECT_EQ(kind_of(after, "pool"), "norm_pool");
+  EXPECT_EQ(input_names(after, "pool"), normalized);
+  EXPECT_EQ(kind_of(after, "pool.d_input"), "none");
+  EXPECT_EQ(kind_of(after, "bn.d_input"), "norm_pool_backward");
+  EXPECT_EQ(input_names(after, "bn.d_input"), with_gradient);
+  EXPECT_EQ(rewritten(after), after);
 }
 
 TEST_F(NormConvRewrite, InferenceLosesTheOp) {

@@ -325,6 +325,18 @@ void add_sliced_weight_sums(std::vector<Row>& rows) {
   row("too_wide", {3, 4, 4, 8}, {3, 4, 4, 8}, {8, 8, 3, 3}, 1, 2, 1000);
 }
 
+void add_norm_pools(std::vector<Row>& rows) {
+  for (const Shape& x : {Shape{17, 6, 5, 32}, Shape{3, 5, 7, 5}, Shape{1, 9, 9, 7}, Shape{2, 2, 2, 1100}}) {
+    const std::string suffix = "_of_" + std::to_string(x[3]);
+    const Shape c{x[3]};
+    std::vector<RowInput> inputs{samples(x), weights(c), positive(c), weights(c), weights(c)};
+    const Attributes attributes{{"epsilon", 1e-5}};
+    rows.push_back({"norm_pool" + suffix, "norm_pool", inputs, attributes, 5e-6, kSums, rows.size()});
+    inputs.push_back(samples({x[0], x[3]}));
+    rows.push_back({"norm_pool_backward" + suffix, "norm_pool_backward", inputs, attributes, 1e-5, kSums, rows.size()});
+  }
+}
+
 }  // namespace
 
 std::vector<Row> op_table() {
@@ -339,6 +351,7 @@ std::vector<Row> op_table() {
   add_parts_of_norms(rows);
   add_stray_attributes(rows);
   add_sliced_weight_sums(rows);
+  add_norm_pools(rows);
   return rows;
 }
 

@@ -305,6 +305,19 @@ Array momentum_decay(const ReferenceCall& call) {
   return v;
 }
 
+// Of {x, mean, variance, gamma, beta, dy}.
+std::vector<Array> norm_pool_backward(const ReferenceCall& call) {
+  ReferenceCall norm = call;
+  norm.attributes["relu"] = Index{1};
+  norm.inputs = {average_pool_gradient(call.inputs[0], call.inputs[5]),
+                 call.inputs[0],
+                 call.inputs[3],
+                 call.inputs[1],
+                 call.inputs[2],
+                 call.inputs[4]};
+  return batch_norm_backward(norm);
+}
+
 Array relu(const Array& x) {
   Array y = x;
   for (double& value : y.values) value = value > 0 ? value : 0;
@@ -334,6 +347,8 @@ std::vector<Array> forward_reference(const ReferenceCall& call) {
   if (kind == "add") return {sum(call.inputs[0], call.inputs[1])};
   if (kind == "accumulate") return {call.first_microbatch ? call.inputs[0] : sum(call.inputs[1], call.inputs[0])};
   if (kind == "global_average_pool") return {average_pool(call.inputs[0])};
+  if (kind == "norm_pool") return {average_pool(convolution_of_normalized(call, {}).inputs[0])};
+  if (kind == "norm_pool_backward") return norm_pool_backward(call);
   if (kind == "linear") return {linear(call)};
   if (kind == "softmax_cross_entropy") return cross_entropy(call);
   if (kind == "dropout") return {dropout(call, call.inputs[0])};

@@ -53,6 +53,7 @@ TEST(Graph, RefusesAKindRegisteredTwiceOrWithoutInfer) {
                             .cost = {},
                             .workspace = {},
                             .make_kernel = {},
+                            .faster = {},
                             .in_place = {}});
             }).find("'empty'"),
             std::string::npos);

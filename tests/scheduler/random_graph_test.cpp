@@ -3,6 +3,8 @@
 #include <rapidcheck/gtest.h>
 
 #include "run_plan.h"
+#include "thimble/live_counter.h"
+#include "thimble/recompute.h"
 #include "thimble/replay.h"
 
 namespace thimble::testing {
@@ -48,6 +50,30 @@ RC_GTEST_PROP(RandomGraph, IsPlannedSoundlyAndRunsAsItReads, ()) {
   Plan turned = plan;
   turn_over(turned);
   RC_ASSERT(run_plan(turned, registry) == planned);
+}
+
+// The counter knows the rules of sharing and lifetimes by itself: both have to agree.
+RC_GTEST_PROP(RandomGraph, IsCountedAsItIsScheduled, ()) {
+  const OpRegistry registry = tiny_registry();
+  Graph graph = random_graph(registry);
+  const TensorId last = static_cast<TensorId>(graph.tensors.size() - 1);
+  if (*rc::gen::arbitrary<bool>() && graph.tensors[last].type == graph.tensors[graph.find("x")].type)
+    graph = step_graph(registry, finish(registry, std::move(graph), last));
+  ScheduleOptions options{.microbatches = random_cut(), .barrier_before_update = *rc::gen::arbitrary<bool>()};
+  if (options.microbatches.size() > 1) graph = accumulate_over_microbatches(graph, registry);
+  for (std::size_t i = 0; i < graph.ops.size(); ++i)
+    options.workspaces.push_back(Bytes{*rc::gen::inRange<std::int64_t>(0, 300)});
+  const RecomputeBasis basis = recompute_basis(graph, registry);
+  LiveCounter counter(graph, registry, options);
+  for (int round = 0; round < 3; ++round) {  // the counter is used again
+    RecomputeRanks ranks = keep_everything(graph);
+    for (std::int32_t& rank : ranks) rank = *rc::gen::element<std::int32_t>(0, 1, 2, kWithinBlock, kOnDemand);
+    options.sequence = recompute_sequence(graph, basis, ranks);
+    const Schedule schedule = make_schedule(graph, registry, {}, options);
+    RC_ASSERT(counter.count(options.sequence) == live_by_step(schedule));
+    RC_ASSERT(counter.steps().size() == schedule.steps.size());
+    for (std::size_t i = 0; i < schedule.steps.size(); ++i) RC_ASSERT(counter.steps()[i] == schedule.steps[i].op);
+  }
 }
 
 }  // namespace

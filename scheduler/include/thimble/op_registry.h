@@ -48,8 +48,9 @@ struct OutputSpec {
 };
 
 struct OpCost {
-  double flops = 0;  ///< 2 per multiply-add of convolutions and matrix products; element-wise work is left out
-  double bytes = 0;  ///< read and written
+  double flops = 0;       ///< 2 per multiply-add of convolutions and matrix products; element-wise work is left out
+  double bytes = 0;       ///< read and written
+  double idle_flops = 0;  ///< left undone meanwhile where vectors are not full: time, not work
 };
 
 /// Roofline: the longer of computing and moving bytes, plus one launch.
@@ -103,6 +104,9 @@ struct OpDefinition {
   std::function<OpCost(const OpShape&)> cost;      ///< empty: bytes of inputs and outputs, no FLOPs
   std::function<Bytes(const OpShape&)> workspace;  ///< empty: none
   std::function<std::unique_ptr<Kernel>(const OpShape&)> make_kernel;
+  /// Other attributes of the same op that take more workspace and less time, for what a plan leaves below its peak;
+  /// values may differ in rounding. Empty: there are none.
+  std::function<std::vector<Attributes>(const OpShape&)> faster;
   /// The output may take the input's storage where that dies here and both are as many bytes; inputs that an op lacks
   /// do not count.
   std::vector<InPlacePair> in_place;

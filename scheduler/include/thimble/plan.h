@@ -67,7 +67,8 @@ struct ProgramRequest {
   Graph graph;
   std::vector<std::int64_t> microbatches;
   bool barrier_before_update = false;
-  RecomputeRanks ranks{};  ///< of the graph's tensors; empty: everything is kept
+  RecomputeRanks ranks{};   ///< of the graph's tensors; empty: everything is kept
+  bool spend_slack = true;  ///< ops that can be faster with more workspace get it where that is no new peak
 };
 
 struct PlanRequest {

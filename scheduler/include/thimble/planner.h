@@ -18,13 +18,14 @@ namespace thimble {
 
 struct PlannerOptions {
   bool recompute = true;
-  int most_evaluations = 3000;  ///< schedules tried for a graph and a cut; the search is counted, not timed
+  int most_evaluations = 8000;  ///< schedules tried for a graph and a cut; the search is counted, not timed
 };
 
 /// One choice: a variant, and which values its training step keeps.
 struct Candidate {
   std::size_t variant = 0;
   RecomputeRanks ranks{};   ///< empty: everything
+  bool spend_slack = true;  ///< as `ProgramRequest` has it: faster in as many live bytes, which may be harder to place
   Bytes live{};             ///< max live of the training step: its arena is not smaller
   double milliseconds = 0;  ///< predicted, of one training step
   double recompute_milliseconds = 0;

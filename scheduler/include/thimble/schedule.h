@@ -85,8 +85,8 @@ Graph accumulate_over_microbatches(const Graph& graph, const OpRegistry& registr
 Schedule make_schedule(const Graph& graph, const OpRegistry& registry, const DeviceDescription& device,
                        const ScheduleOptions& options);
 
-/// Most bytes live at a step, persistent ones included: no placement of this schedule goes below.
-Bytes live_bytes(const Schedule& schedule);
+/// Bytes live at each step, persistent ones included: no placement of this schedule goes below the most of them.
+std::vector<Bytes> live_by_step(const Schedule& schedule);
 
 /// The shapes a step runs on with `samples` samples at hand.
 OpShape shape_of(const Graph& graph, OpId op, std::int64_t samples, const DeviceDescription& device);

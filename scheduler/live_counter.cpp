@@ -1,0 +1,184 @@
+#include "thimble/live_counter.h"
+
+#include <algorithm>
+
+#include "thimble/error.h"
+
+namespace thimble {
+namespace {
+
+constexpr std::int32_t kNever = -1;
+constexpr InstanceId kNoValue{-1};
+
+}  // namespace
+
+LiveCounter::LiveCounter(const Graph& graph, const OpRegistry& registry, const ScheduleOptions& options)
+    : is_cut_(options.microbatches.size() > 1), updates_last_(is_cut_ || options.barrier_before_update) {
+  if (options.workspaces.size() != graph.ops.size() || options.microbatches.empty())
+    throw InvalidArgument("live counter: " + std::to_string(options.workspaces.size()) + " workspaces of " +
+                          std::to_string(graph.ops.size()) + " ops, cut into " +
+                          std::to_string(options.microbatches.size()) + " parts");
+  for (const Tensor& tensor : graph.tensors) {
+    const bool is_given = tensor.producer == kNoOp, persistent = is_persistent(tensor);
+    const bool is_whole = tensor.type.batched && ((is_given && (!is_cut_ || persistent)) || tensor.is_output);
+    tensors_.push_back(
+        {{}, tensor.version_of, is_given, persistent, tensor.type.batched, tensor.is_output || persistent, is_whole});
+  }
+  for (std::size_t i = 0; i < graph.ops.size(); ++i)
+    add_op(graph, registry, static_cast<OpId>(i), options.workspaces[static_cast<OpId>(i)]);
+  find_whole_batches();
+  const std::int64_t largest = *std::max_element(options.microbatches.begin(), options.microbatches.end());
+  for (std::size_t i = 0; i < graph.tensors.size(); ++i) {
+    const auto id = static_cast<TensorId>(i);
+    const TensorType& type = graph.tensors[id].type;
+    const bool in_parts = type.batched && !tensors_[id].whole_batch;
+    tensors_[id].size = align_up(bytes_of(in_parts ? with_samples(type, largest) : type), kAlignment);
+  }
+}
+
+void LiveCounter::add_op(const Graph& graph, const OpRegistry& registry, OpId id, Bytes workspace) {
+  const Op& op = graph.ops[id];
+  const OpDefinition& definition = registry.at(op.kind);
+  OpFacts facts{op.inputs,
+                op.outputs,
+                {},
+                align_up(workspace, kAlignment),
+                op.phase == Phase::update,
+                definition.view,
+                registry.accumulates(op)};
+  for (InPlacePair pair : definition.in_place) {
+    const auto input = static_cast<std::size_t>(pair.input), output = static_cast<std::size_t>(pair.output);
+    if (input < op.inputs.size() && output < op.outputs.size() &&
+        bytes_of(graph.tensors[op.inputs[input]].type) == bytes_of(graph.tensors[op.outputs[output]].type))
+      facts.in_place.push_back({input, output});
+  }
+  ops_.push_back(std::move(facts));
+}
+
+// Only updates stand outside the repeat; what they read of a batch is the whole of it, and so is what shares its bytes.
+void LiveCounter::find_whole_batches() {
+  const auto mark = [&](TensorId tensor) { tensors_[tensor].whole_batch |= tensors_[tensor].batched; };
+  for (const OpFacts& op : ops_)
+    if (is_cut_ && op.update) std::for_each(op.inputs.begin(), op.inputs.end(), mark);
+  for (std::size_t i = ops_.size(); i-- > 0;)
+    if (const OpFacts& op = ops_[static_cast<OpId>(i)]; op.view && tensors_[op.outputs[0]].whole_batch)
+      mark(op.inputs[0]);
+  for (const OpFacts& op : ops_)
+    if (op.view && tensors_[op.inputs[0]].whole_batch) mark(op.outputs[0]);
+}
+
+const std::vector<Bytes>& LiveCounter::count(const std::vector<OpId>& sequence) {
+  order_steps(sequence);
+  find_last_uses();
+  lay_out();
+  sum_up();
+  return live_;
+}
+
+void LiveCounter::order_steps(const std::vector<OpId>& sequence) {
+  steps_ = sequence;
+  if (updates_last_) std::stable_partition(steps_.begin(), steps_.end(), [&](OpId op) { return !ops_[op].update; });
+  const auto first_update = std::find_if(steps_.begin(), steps_.end(), [&](OpId op) { return ops_[op].update; });
+  body_end_ = is_cut_ ? static_cast<std::int32_t>(first_update - steps_.begin()) : 0;
+}
+
+void LiveCounter::find_last_uses() {
+  value_of_ = IdVector<TensorId, InstanceId>(tensors_.size(), kNoValue);
+  values_ = {};
+  values_.reserve(tensors_.size() + 2 * steps_.size());
+  const auto add = [&](TensorId tensor, std::int32_t step, InstanceId viewed) {
+    value_of_[tensor] = values_.push_back({step, viewed, kNoStorage});
+  };
+  const auto use = [&](InstanceId value, std::int32_t step) {
+    for (; value != kNoValue; value = values_[value].looks_at)
+      values_[value].last_use = std::max(values_[value].last_use, step);
+  };
+  for (std::size_t i = 0; i < tensors_.size(); ++i)
+    if (tensors_[static_cast<TensorId>(i)].given) add(static_cast<TensorId>(i), kNever, kNoValue);
+  for (std::int32_t step = 0; step < step_count(); ++step) {
+    const OpFacts& op = ops_[steps_[static_cast<std::size_t>(step)]];
+    for (TensorId input : op.inputs) use(value_of_[input], step);
+    for (std::size_t k = 0; k < op.outputs.size(); ++k)
+      add(op.outputs[k], step, op.view && k == 0 ? value_of_[op.inputs[0]] : kNoValue);
+  }
+  for (std::size_t i = 0; i < tensors_.size(); ++i)
+    if (tensors_[static_cast<TensorId>(i)].lasts) use(value_of_[static_cast<TensorId>(i)], step_count());
+}
+
+StorageId LiveCounter::add_storage(const TensorFacts& tensor, std::int32_t begin, bool outlives_iteration) {
+  return storages_.push_back({tensor.size, begin, begin + 1, tensor.given && tensor.persistent, outlives_iteration});
+}
+
+// Called in the order in which find_last_uses met the values.
+void LiveCounter::hold(TensorId tensor, StorageId storage) {
+  value_of_[tensor] = static_cast<InstanceId>(next_value_++);
+  Value& value = values_[value_of_[tensor]];
+  value.storage = storage;
+  storages_[storage].end = std::max(storages_[storage].end, value.last_use + 1);
+}
+
+void LiveCounter::lay_out() {
+  storages_ = {};
+  storages_.reserve(values_.size());
+  next_value_ = 0;
+  live_.assign(steps_.size() + 1, Bytes{});
+  for (std::size_t i = 0; i < tensors_.size(); ++i) {
+    const auto id = static_cast<TensorId>(i);
+    const TensorFacts& tensor = tensors_[id];
+    if (tensor.given) hold(id, add_storage(tensor, 0, is_cut_ && (tensor.whole_batch || !tensor.batched)));
+  }
+  for (std::int32_t step = 0; step < step_count(); ++step) make_outputs(step);
+}
+
+void LiveCounter::make_outputs(std::int32_t step) {
+  const auto at = static_cast<std::size_t>(step);
+  const OpFacts& op = ops_[steps_[at]];
+  taken_.clear();
+  for (std::size_t k = 0; k < op.outputs.size(); ++k) {
+    const TensorFacts& output = tensors_[op.outputs[k]];
+    StorageId storage = inherited(op, k, step);
+    if (storage == kNoStorage) storage = add_storage(output, step, false);
+    taken_.push_back(storage);
+    hold(op.outputs[k], storage);
+    storages_[storage].outlives_iteration |= op.accumulates || (output.whole_batch && step < body_end_);
+  }
+  live_[at] += op.workspace;
+  live_[at + 1] -= op.workspace;
+}
+
+StorageId LiveCounter::inherited(const OpFacts& op, std::size_t output, std::int32_t step) const {
+  if (const TensorId old = tensors_[op.outputs[output]].version_of; old != kNoTensor) return storage_of(old);
+  if (op.view && output == 0) return storage_of(op.inputs[0]);
+  for (const Place& place : op.in_place)
+    if (place.output == output && may_take(op, place, step)) return storage_of(op.inputs[place.input]);
+  return kNoStorage;
+}
+
+bool LiveCounter::may_take(const OpFacts& op, const Place& place, std::int32_t step) const {
+  const StorageId storage = storage_of(op.inputs[place.input]);
+  const Range& range = storages_[storage];
+  const TensorFacts &from = tensors_[op.inputs[place.input]], &to = tensors_[op.outputs[place.output]];
+  if (op.accumulates || range.persistent || range.end != step + 1 || range.size != to.size) return false;
+  if (is_cut_ && to.whole_batch) return false;
+  if (step < body_end_ && (from.whole_batch || range.outlives_iteration)) return false;
+  const auto in_storage = [&](TensorId tensor) { return storage_of(tensor) == storage; };
+  return std::count_if(op.inputs.begin(), op.inputs.end(), in_storage) == 1 &&
+         std::find(taken_.begin(), taken_.end(), storage) == taken_.end();
+}
+
+void LiveCounter::sum_up() {
+  for (const Range& range : storages_) {
+    std::int32_t begin = range.begin, end = range.persistent ? step_count() : std::min(range.end, step_count());
+    if (begin < body_end_) {
+      if (end > body_end_ || range.outlives_iteration) begin = 0;
+      if (range.outlives_iteration) end = std::max(end, body_end_);
+    }
+    live_[static_cast<std::size_t>(begin)] += range.size;
+    live_[static_cast<std::size_t>(end)] -= range.size;
+  }
+  Bytes sum;
+  for (Bytes& bytes : live_) bytes = sum += bytes;
+  live_.pop_back();
+}
+
+}  // namespace thimble
