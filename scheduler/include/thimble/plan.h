@@ -67,7 +67,8 @@ struct ProgramRequest {
   Graph graph;
   std::vector<std::int64_t> microbatches;
   bool barrier_before_update = false;
-  RecomputeRanks ranks{};  ///< of the graph's tensors; empty: everything is kept
+  RecomputeRanks ranks{};          ///< of the graph's tensors; empty: everything is kept
+  std::vector<TensorId> splits{};  ///< of `loop_splits`: block-major order where the batch is cut
 };
 
 struct PlanRequest {
