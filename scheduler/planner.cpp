@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <future>
 
+#include "loop_search.h"
 #include "recompute_search.h"
 #include "thimble/error.h"
 
@@ -75,7 +76,7 @@ Frontier::Frontier(std::vector<PlanRequest> variants, const OpRegistry& registry
   for (std::size_t g = 0; g < groups.size(); ++g) {
     std::vector<RecomputeRanks> ranks = found_by(searches[g]);
     if (!options.recompute) ranks.push_back(keep_everything(variants_[groups[g].front()].programs[0].graph));
-    for (std::size_t variant : groups[g]) add_variant(variant, ranks);
+    for (std::size_t variant : groups[g]) add_variant(variant, ranks, options.loops);
   }
   std::stable_sort(candidates_.begin(), candidates_.end(), is_fuller);
 }
@@ -118,7 +119,7 @@ std::vector<RecomputeRanks> Frontier::found_by(std::vector<Search>& searches) {
   return all;
 }
 
-void Frontier::add_variant(std::size_t variant, const std::vector<RecomputeRanks>& ranks) {
+void Frontier::add_variant(std::size_t variant, const std::vector<RecomputeRanks>& ranks, LoopOrder loops) {
   const PlanRequest& request = variants_[variant];
   const ProgramRequest& step = request.programs[0];
   const Graph graph = cut_graph(step, registry_);
@@ -129,6 +130,19 @@ void Frontier::add_variant(std::size_t variant, const std::vector<RecomputeRanks
   for (const OpPrice& price : prices) {
     options.workspaces.push_back(price.workspace);
     milliseconds += 1e3 * price.seconds;
+  }
+  const std::size_t known = candidates_.size();
+  if (loops != LoopOrder::microbatch && step.microbatches.size() > 1) {
+    for (LoopChoice& choice : search_loops(graph, registry_, request.device, basis, options, prices, ranks)) {
+      const double again = 1e3 * choice.seconds;
+      candidates_.push_back({.variant = variant,
+                             .ranks = ranks[choice.ranks],
+                             .splits = std::move(choice.splits),
+                             .live = choice.live,
+                             .milliseconds = milliseconds + again,
+                             .recompute_milliseconds = again});
+    }
+    if (loops == LoopOrder::block && candidates_.size() > known) return;
   }
   for (const RecomputeRanks& one : ranks) {
     RecomputeRanks all = one;
@@ -149,7 +163,10 @@ Plan Frontier::plan(const Candidate& candidate, std::optional<Bytes> budget) con
   request.budget = budget;
   const Graph step = request.programs.at(0).graph;
   for (ProgramRequest& program : request.programs)
-    if (is_same_but_for_the_cut(program.graph, step)) program.ranks = candidate.ranks;
+    if (is_same_but_for_the_cut(program.graph, step)) {
+      program.ranks = candidate.ranks;
+      program.splits = candidate.splits;
+    }
   return make_plan(request, registry_);
 }
 
