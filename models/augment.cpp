@@ -52,14 +52,23 @@ std::uint64_t feistel(std::uint64_t value, unsigned half_bits, std::uint64_t see
   return left << half_bits | right;
 }
 
-void check_batch(const Dataset& dataset, std::int64_t begin, std::size_t images, std::size_t labels) {
-  const auto count = static_cast<std::int64_t>(labels);
-  if (images != labels * kPictureBytes)
+// How many samples there is room for.
+std::size_t check_batch(const Dataset& dataset, std::int64_t begin, std::size_t images, std::size_t labels) {
+  const std::size_t samples = labels == 0 ? images / kPictureBytes : labels;
+  const auto count = static_cast<std::int64_t>(samples);
+  if (images != 0 && images != samples * kPictureBytes)
     throw InvalidArgument("batch: room for " + std::to_string(images) + " values, " + std::to_string(count) +
-                          " labels need " + std::to_string(count * kPictureBytes));
+                          " labels need " + std::to_string(samples * kPictureBytes));
   if (begin < 0 || begin > dataset.size() - count)
     throw InvalidArgument("batch: samples " + std::to_string(begin) + ".." + std::to_string(begin + count) +
                           " of data set '" + dataset.name + "', which has " + std::to_string(dataset.size()));
+  return samples;
+}
+
+void write_sample(const Dataset& dataset, std::int64_t index, const Crop& crop, std::size_t at, std::span<float> images,
+                  std::span<std::int32_t> labels) {
+  if (!images.empty()) write_picture(dataset.picture(index), crop, images.subspan(at * kPictureBytes, kPictureBytes));
+  if (!labels.empty()) labels[at] = dataset.labels[static_cast<std::size_t>(index)];
 }
 
 }  // namespace
@@ -104,23 +113,19 @@ void write_picture(std::span<const std::uint8_t> picture, const Crop& crop, std:
 
 void fill_training_batch(const Dataset& dataset, std::uint64_t seed, std::int64_t epoch, std::int64_t begin,
                          bool augment, std::span<float> images, std::span<std::int32_t> labels) {
-  check_batch(dataset, begin, images.size(), labels.size());
-  for (std::size_t i = 0; i < labels.size(); ++i) {
+  const std::size_t count = check_batch(dataset, begin, images.size(), labels.size());
+  for (std::size_t i = 0; i < count; ++i) {
     const std::int64_t index = shuffled_index(seed, epoch, begin + static_cast<std::int64_t>(i), dataset.size());
     const Crop crop = augment ? random_crop(seed, epoch, index) : Crop{};
-    write_picture(dataset.picture(index), crop, images.subspan(i * kPictureBytes, kPictureBytes));
-    labels[i] = dataset.labels[static_cast<std::size_t>(index)];
+    write_sample(dataset, index, crop, i, images, labels);
   }
 }
 
 void fill_evaluation_batch(const Dataset& dataset, std::int64_t begin, std::span<float> images,
                            std::span<std::int32_t> labels) {
-  check_batch(dataset, begin, images.size(), labels.size());
-  for (std::size_t i = 0; i < labels.size(); ++i) {
-    const std::int64_t index = begin + static_cast<std::int64_t>(i);
-    write_picture(dataset.picture(index), Crop{}, images.subspan(i * kPictureBytes, kPictureBytes));
-    labels[i] = dataset.labels[static_cast<std::size_t>(index)];
-  }
+  const std::size_t count = check_batch(dataset, begin, images.size(), labels.size());
+  for (std::size_t i = 0; i < count; ++i)
+    write_sample(dataset, begin + static_cast<std::int64_t>(i), Crop{}, i, images, labels);
 }
 
 }  // namespace thimble

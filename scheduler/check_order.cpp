@@ -1,11 +1,13 @@
-// Every step stands in the order exactly once, ascending; the one repeat there may be begins the program and cuts the
-// batch into adjoining ranges, which are the microbatches that the program states.
+// Every step stands in the order exactly once, ascending; where there are repeats, one begins the program, and each
+// cuts the batch into adjoining ranges, which are the microbatches that the program states.
 #include "program_check.h"
 
 namespace thimble {
 namespace {
 
 using Kind = ScheduleNode::Kind;
+
+constexpr const char* kOtherCut = "the order's ranges are not the microbatches the program states";
 
 std::int32_t count_steps(const std::vector<ScheduleNode>& nodes) {
   std::int32_t count = 0;
@@ -26,23 +28,27 @@ void pass_step(ProgramCheck& check, std::int32_t step, StepRange loop) {
 
 void check_ranges(ProgramCheck& check, const std::vector<HalfOpen>& ranges) {
   std::int64_t at = 0;
+  std::vector<std::int64_t> cut;
   for (HalfOpen range : ranges) {
     if (range.begin != at || range.end <= range.begin)
       check.report("repeat range [" + std::to_string(range.begin) + ", " + std::to_string(range.end) +
                    ") does not begin at sample " + std::to_string(at));
     at = range.end;
     check.sizes.insert(range.size());
+    cut.push_back(range.size());
   }
   if (at != check.graph.batch)
     check.report("repeat ends at sample " + std::to_string(at) + " of " + std::to_string(check.graph.batch));
+  if (cut != check.program.microbatches) check.report(kOtherCut);
 }
 
 void pass_repeat(ProgramCheck& check, const ScheduleNode& repeat) {
-  if (check.has_repeat) check.report("a second repeat is not known to this version");
-  check.has_repeat = true;
   const std::int32_t begin = steps_passed(check), end = begin + count_steps(repeat.body);
-  if (begin > 0)
-    check.report("steps before the repeat, whose iterations begin with the inputs, are not known to this version");
+  if (begin > 0 && !check.has_repeat)
+    check.report(
+        "steps before the first repeat, whose iterations begin with the inputs, are not known to this version");
+  if (!check.has_repeat) check.first_loop = {begin, end};
+  check.has_repeat = true;
   if (begin == end || repeat.ranges.empty()) check.report("has a repeat without steps or ranges");
   check_ranges(check, repeat.ranges);
   walk(check, repeat.body, {begin, end});
@@ -70,11 +76,9 @@ void check_order(ProgramCheck& check) {
   if (steps_passed(check) != check.step_count())
     check.report("the order has " + std::to_string(steps_passed(check)) + " steps, the plan " +
                  std::to_string(check.step_count()));
-  std::vector<std::int64_t> cut;
-  for (const ScheduleNode& node : check.schedule.order)
-    for (HalfOpen range : node.ranges) cut.push_back(range.size());
-  if (cut.empty() && check.graph.batch > 0) cut = {check.graph.batch};
-  if (cut != check.program.microbatches) check.report("the order's ranges are not the microbatches the program states");
+  std::vector<std::int64_t> whole;
+  if (check.graph.batch > 0) whole = {check.graph.batch};
+  if (!check.has_repeat && whole != check.program.microbatches) check.report(kOtherCut);
 }
 
 }  // namespace thimble

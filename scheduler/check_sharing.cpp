@@ -63,9 +63,13 @@ class OutputCheck {
              "', which its kind does not allow");
   }
 
-  // Inside a repeat a whole batch and one microbatch begin at different bytes.
+  // Inside a repeat a whole batch and one microbatch begin at different bytes, and so do the same samples of whole
+  // batches whose samples differ in bytes.
   bool has_samples_of(std::size_t input) const {
-    return !check_.in_loop(number_) || check_.is_whole(step_.inputs[input]) == check_.is_whole(output_);
+    if (!check_.in_loop(number_)) return true;
+    const InstanceId from = step_.inputs[input];
+    if (check_.is_whole(from) != check_.is_whole(output_)) return false;
+    return !check_.is_whole(output_) || check_.bytes_per_sample(from) == check_.bytes_per_sample(output_);
   }
 
   StorageId storage_of(InstanceId id) const { return check_.storage_of(id); }

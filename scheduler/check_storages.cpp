@@ -42,7 +42,7 @@ class StorageDemands {
     for (InstanceId input : step.inputs) {
       const bool from_outside =
           in_loop && !check_.is_given_in_parts(input) && (check_.made_at[input] < loop.begin || check_.is_whole(input));
-      use(check_.storage_of(input), {check_.is_given(input) ? 0 : i, from_outside ? loop.end : i + 1});
+      use(check_.storage_of(input), {check_.is_given(input) ? given_at(input) : i, from_outside ? loop.end : i + 1});
       need(input, samples);
     }
     for (InstanceId output : step.outputs) {
@@ -54,16 +54,18 @@ class StorageDemands {
     if (step.workspace != kNoStorage) use(step.workspace, {i, i + 1});
   }
 
-  // Inputs are filled before step 0, a part at a time; outputs are read after the last step, as whole batches.
+  // Inputs are filled before step 0, a part at a time before the first step of the repeat that they are given for;
+  // outputs are read after the last step, as whole batches.
   void use_from_outside(InstanceId id) {
     const StorageId storage = check_.storage_of(id);
     const bool is_given = check_.is_given(id), is_output = check_.tensor_of(id).is_output;
-    if (is_given) use(storage, {0, 1});
+    if (is_given) use(storage, {given_at(id), given_at(id) + 1});
     if (is_given) need(id, largest_part());
     if (is_output) use(storage, {check_.step_count() - 1, check_.step_count()});
     if (is_output) need(id, check_.graph.batch);
   }
 
+  std::int32_t given_at(InstanceId id) const { return check_.is_given_in_parts(id) ? check_.given_in[id].begin : 0; }
   std::int64_t largest_part() const { return check_.has_repeat ? *check_.sizes.rbegin() : check_.graph.batch; }
 
   const ProgramCheck& check_;

@@ -21,8 +21,14 @@ LiveCounter::LiveCounter(const Graph& graph, const OpRegistry& registry, const S
   for (const Tensor& tensor : graph.tensors) {
     const bool is_given = tensor.producer == kNoOp, persistent = is_persistent(tensor);
     const bool is_whole = tensor.type.batched && ((is_given && (!is_cut_ || persistent)) || tensor.is_output);
-    tensors_.push_back(
-        {{}, tensor.version_of, is_given, persistent, tensor.type.batched, tensor.is_output || persistent, is_whole});
+    tensors_.push_back({.size = {},
+                        .version_of = tensor.version_of,
+                        .given = is_given,
+                        .is_callers = is_given,
+                        .persistent = persistent,
+                        .batched = tensor.type.batched,
+                        .lasts = tensor.is_output || persistent,
+                        .whole_batch = is_whole});
   }
   for (std::size_t i = 0; i < graph.ops.size(); ++i)
     add_op(graph, registry, static_cast<OpId>(i), options.workspaces[static_cast<OpId>(i)]);
@@ -63,8 +69,11 @@ void LiveCounter::find_whole_batches() {
   for (std::size_t i = ops_.size(); i-- > 0;)
     if (const OpFacts& op = ops_[static_cast<OpId>(i)]; op.view && tensors_[op.outputs[0]].whole_batch)
       mark(op.inputs[0]);
-  for (const OpFacts& op : ops_)
-    if (op.view && tensors_[op.inputs[0]].whole_batch) mark(op.outputs[0]);
+  for (const OpFacts& op : ops_) {
+    if (!op.view) continue;
+    if (tensors_[op.inputs[0]].whole_batch) mark(op.outputs[0]);
+    tensors_[op.outputs[0]].is_callers = tensors_[op.inputs[0]].is_callers;
+  }
 }
 
 const std::vector<Bytes>& LiveCounter::count(const std::vector<OpId>& sequence) {
@@ -159,8 +168,8 @@ bool LiveCounter::may_take(const OpFacts& op, const Place& place, std::int32_t s
   const Range& range = storages_[storage];
   const TensorFacts &from = tensors_[op.inputs[place.input]], &to = tensors_[op.outputs[place.output]];
   if (op.accumulates || range.persistent || range.end != step + 1 || range.size != to.size) return false;
-  if (is_cut_ && to.whole_batch) return false;
-  if (step < body_end_ && (from.whole_batch || range.outlives_iteration)) return false;
+  if (step < body_end_ && to.whole_batch && (!from.whole_batch || from.is_callers)) return false;
+  if (step < body_end_ && !to.whole_batch && (from.whole_batch || range.outlives_iteration)) return false;
   const auto in_storage = [&](TensorId tensor) { return storage_of(tensor) == storage; };
   return std::count_if(op.inputs.begin(), op.inputs.end(), in_storage) == 1 &&
          std::find(taken_.begin(), taken_.end(), storage) == taken_.end();

@@ -114,10 +114,18 @@ Plan make_plan(const PlanRequest& request, const OpRegistry& registry) {
     program.microbatches = asked.microbatches;
     program.graph = asked.microbatches.size() > 1 ? accumulate_over_microbatches(asked.graph, registry) : asked.graph;
     ScheduleOptions options{.microbatches = asked.microbatches, .barrier_before_update = asked.barrier_before_update};
-    if (!asked.ranks.empty()) {
+    const bool is_split = !asked.splits.empty() && asked.microbatches.size() > 1;
+    if (!asked.ranks.empty() || is_split) {
+      const RecomputeBasis basis = recompute_basis(program.graph, registry);
       RecomputeRanks ranks = asked.ranks;
       while (ranks.size() < program.graph.tensors.size()) ranks.push_back(0);  // sums over microbatches
-      options.sequence = recompute_sequence(program.graph, recompute_basis(program.graph, registry), ranks);
+      LoopSequence sequence{{}, {}};
+      if (is_split)
+        sequence = block_major_sequence(program.graph, basis, ranks, asked.splits, asked.barrier_before_update);
+      else
+        sequence.ops = recompute_sequence(program.graph, basis, ranks);
+      options.sequence = std::move(sequence.ops);
+      options.repeats = std::move(sequence.repeats);
     }
     program.schedule = make_schedule(program.graph, registry, plan.device, options);
     if (asked.spend_slack) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <future>
 
+#include "loop_search.h"
 #include "paces.h"
 #include "recompute_search.h"
 #include "thimble/error.h"
@@ -85,7 +86,7 @@ Frontier::Frontier(std::vector<PlanRequest> variants, const OpRegistry& registry
   for (std::size_t g = 0; g < groups.size(); ++g) {
     std::vector<RecomputeRanks> ranks = found_by(searches[g]);
     if (!options.recompute) ranks.push_back(keep_everything(variants_[groups[g].front()].programs[0].graph));
-    for (std::size_t variant : groups[g]) add_variant(variant, ranks);
+    for (std::size_t variant : groups[g]) add_variant(variant, ranks, options.loops);
   }
   std::stable_sort(candidates_.begin(), candidates_.end(), is_fuller);
 }
@@ -128,7 +129,7 @@ std::vector<RecomputeRanks> Frontier::found_by(std::vector<Search>& searches) {
   return all;
 }
 
-void Frontier::add_variant(std::size_t variant, const std::vector<RecomputeRanks>& ranks) {
+void Frontier::add_variant(std::size_t variant, const std::vector<RecomputeRanks>& ranks, LoopOrder loops) {
   const PlanRequest& request = variants_[variant];
   const ProgramRequest& step = request.programs[0];
   const Graph graph = cut_graph(step, registry_);
@@ -141,21 +142,31 @@ void Frontier::add_variant(std::size_t variant, const std::vector<RecomputeRanks
     milliseconds += 1e3 * price.seconds;
   }
   const Paces paces = paces_of(graph, registry_, request.device, step.microbatches, request.calibration.get());
+  const auto add = [&](Candidate candidate, const std::vector<OpId>& steps, const std::vector<Bytes>& live) {
+    candidate.variant = variant;
+    candidate.spend_slack = false;
+    candidate.live = *std::max_element(live.begin(), live.end());
+    candidate.recompute_milliseconds = 1e3 * seconds_of_repeats(steps, prices);
+    candidate.milliseconds = milliseconds + candidate.recompute_milliseconds;
+    candidates_.push_back(candidate);
+    const double saved = 1e3 * seconds_saved(spend_slack(steps, live, paces), prices);
+    if (saved <= 0) return;
+    candidate.spend_slack = true;
+    candidate.milliseconds -= saved;
+    candidates_.push_back(std::move(candidate));
+  };
+  const std::size_t known = candidates_.size();
+  if (loops != LoopOrder::microbatch && step.microbatches.size() > 1) {
+    for (const LoopChoice& choice : search_loops(graph, registry_, request.device, basis, options, ranks))
+      add({.ranks = ranks[choice.ranks], .splits = choice.splits}, choice.steps, choice.live);
+    if (loops == LoopOrder::block && candidates_.size() > known) return;
+  }
   LiveCounter counter(graph, registry_, options);
   for (const RecomputeRanks& one : ranks) {
     RecomputeRanks all = one;
     while (all.size() < graph.tensors.size()) all.push_back(0);
     const std::vector<Bytes>& live = counter.count(recompute_sequence(graph, basis, all));
-    Candidate candidate{.variant = variant, .ranks = one, .spend_slack = false};
-    candidate.recompute_milliseconds = 1e3 * seconds_of_repeats(counter.steps(), prices);
-    candidate.milliseconds = milliseconds + candidate.recompute_milliseconds;
-    candidate.live = *std::max_element(live.begin(), live.end());
-    candidates_.push_back(candidate);
-    if (const double saved = 1e3 * seconds_saved(spend_slack(counter.steps(), live, paces), prices); saved > 0) {
-      candidate.spend_slack = true;
-      candidate.milliseconds -= saved;
-      candidates_.push_back(std::move(candidate));
-    }
+    add({.ranks = one}, counter.steps(), live);
   }
 }
 
@@ -167,6 +178,7 @@ Plan Frontier::plan(const Candidate& candidate, std::optional<Bytes> budget) con
     if (is_same_but_for_the_cut(program.graph, step)) {
       program.ranks = candidate.ranks;
       program.spend_slack = candidate.spend_slack;
+      program.splits = candidate.splits;
     }
   return make_plan(request, registry_);
 }

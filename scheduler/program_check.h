@@ -30,6 +30,7 @@ struct ProgramCheck {
 
   // Left by check_order, and to be trusted where it found nothing.
   std::vector<StepRange> loops{};  ///< the repeat that each step stands in
+  StepRange first_loop{};          ///< begins the program, where it has any repeat
   std::set<std::int64_t> sizes{};  ///< samples of a microbatch
   bool has_repeat = false;
   std::int32_t barrier_at = -1;  ///< number of steps before the barrier
@@ -37,6 +38,7 @@ struct ProgramCheck {
   // Left by check_borders.
   IdVector<InstanceId, std::int32_t> made_at{};    ///< step that makes each instance, -1: none
   IdVector<InstanceId, std::int32_t> last_read{};  ///< last step that reads it, -1: none
+  IdVector<InstanceId, StepRange> given_in{};      ///< of what is given in parts: the repeat it is given for
 
   void report(const std::string& what) {
     failed = true;
@@ -54,9 +56,11 @@ struct ProgramCheck {
   StorageId storage_of(InstanceId id) const { return schedule.instances[id].storage; }
   bool is_given(InstanceId id) const { return tensor_of(id).producer == kNoOp; }
   bool is_whole(InstanceId id) const { return schedule.instances[id].whole_batch; }
+  /// Of a batched tensor; all of another one.
+  Bytes bytes_per_sample(InstanceId id) const { return bytes_of(with_samples(tensor_of(id).type, 1)); }
   /// Batched, and of one microbatch only.
   bool is_cut(InstanceId id) const { return has_repeat && tensor_of(id).type.batched && !is_whole(id); }
-  /// Given anew at the beginning of every iteration.
+  /// Given anew at the beginning of every iteration of one repeat, `given_in`.
   bool is_given_in_parts(InstanceId id) const { return is_given(id) && is_cut(id) && !is_persistent(tensor_of(id)); }
 };
 

@@ -75,7 +75,12 @@ class ShadowOwners {
 class ShadowRun {
  public:
   ShadowRun(const Plan& plan, const Program& program, const OpRegistry& registry, ReplayReport& report)
-      : program_(program), registry_(registry), report_(report) {
+      : program_(program),
+        registry_(registry),
+        report_(report),
+        first_read_(program.schedule.instances.size(), kNever) {
+    for (std::size_t i = program.schedule.steps.size(); i-- > 0;)
+      for (InstanceId input : program.schedule.steps[i].inputs) first_read_[input] = Step{static_cast<std::int32_t>(i)};
     for (const PersistentTensor& tensor : plan.persistent)
       owners_.set(tensor.offset, bytes_of(tensor.type), program.graph.find(tensor.name));
     report_.programs.push_back({.name = program.name, .high_water = {}});
@@ -83,9 +88,11 @@ class ShadowRun {
 
   void follow(const RuntimeEvent& event) {
     ReplayedProgram& counts = report_.programs.back();
-    if (event.kind == RuntimeEvent::Kind::fill) return fill_inputs(event.samples);
+    if (event.kind == RuntimeEvent::Kind::fill) return fill_inputs(event);
     if (event.kind == RuntimeEvent::Kind::step) {
       ++counts.steps;
+      if (event.step <= last_step_) begin_iteration();
+      last_step_ = event.step;
       run_step(event);
       return;
     }
@@ -95,14 +102,30 @@ class ShadowRun {
   }
 
  private:
-  // An iteration begins: the caller writes every input, for its samples.
-  void fill_inputs(HalfOpen samples) {
-    begin_iteration();
-    for (const Instance& instance : program_.schedule.instances) {
+  // The caller writes the inputs that are read from here on, for its samples: one microbatch of what the repeat at hand
+  // reads; as the program begins also what holds the whole batch, is not batched or not read at all.
+  void fill_inputs(const RuntimeEvent& event) {
+    if (event.step <= last_step_) begin_iteration();
+    last_step_ = Step{index(event.step) - 1};
+    for (std::size_t i = 0; i < program_.schedule.instances.size(); ++i) {
+      const auto id = static_cast<InstanceId>(i);
+      const Instance& instance = program_.schedule.instances[id];
       const Tensor& tensor = program_.graph.tensors[instance.tensor];
       if (tensor.producer != kNoOp || is_persistent(tensor)) continue;
-      write(instance, samples, [] { return std::string("the caller"); });
+      const bool is_first = event.step == Step{0}, is_part = tensor.type.batched && !instance.whole_batch;
+      const auto [begin, end] = repeat_from(event.step);
+      const Step read = first_read_[id];
+      if (is_part ? (begin <= read && read < end) || (is_first && read == kNever) : is_first)
+        write(instance, event.samples, [] { return std::string("the caller"); });
     }
+  }
+
+  // The steps of the repeat that begins there; all of them where none does.
+  Lifetime repeat_from(Step step) const {
+    for (const ScheduleNode& node : program_.schedule.order)
+      if (node.kind == ScheduleNode::Kind::repeat && !node.body.empty() && node.body.front().step == step)
+        return {step, Step{index(node.body.back().step) + 1}};
+    return {Step{0}, kNever};
   }
 
   template <class Text>
@@ -183,6 +206,9 @@ class ShadowRun {
   const OpRegistry& registry_;
   ReplayReport& report_;
   ShadowOwners owners_;
+  static constexpr Step kNever{INT32_MAX};
+  IdVector<InstanceId, Step> first_read_;
+  Step last_step_{-1};
   std::set<TensorId> made_;  // new versions of this iteration
 };
 

@@ -19,6 +19,7 @@ struct PreparedProgram {
   std::vector<PreparedStep> steps;
   std::vector<std::vector<StorageId>> begins, ends;  // at each static step
   std::vector<StorageId> read;                       // outputs: released after the caller has read them, not in `ends`
+  std::vector<std::vector<InstanceId>> given;        // filled before each static step
 };
 
 // The half-open range of static steps in a node list; a body is contiguous (check_plan).
@@ -44,6 +45,34 @@ void collect_sizes(const std::vector<ScheduleNode>& nodes, std::int64_t samples,
   }
 }
 
+// The first step of the repeat that each step stands in; -1: of none.
+void collect_begins(const std::vector<ScheduleNode>& nodes, std::int32_t begin, std::vector<std::int32_t>& begins) {
+  for (const ScheduleNode& node : nodes) {
+    if (node.kind == ScheduleNode::Kind::step) begins[static_cast<std::size_t>(index(node.step))] = begin;
+    if (node.kind == ScheduleNode::Kind::repeat) collect_begins(node.body, step_range(node.body).first, begins);
+  }
+}
+
+// One microbatch of an input is filled as the iterations begin of the repeat that reads it, all else before step 0.
+std::vector<std::vector<InstanceId>> find_given(const Program& program) {
+  const Schedule& schedule = program.schedule;
+  std::vector<std::int32_t> begins(schedule.steps.size(), -1);
+  collect_begins(schedule.order, -1, begins);
+  IdVector<InstanceId, std::int32_t> filled_at(schedule.instances.size(), 0);
+  for (std::size_t i = schedule.steps.size(); i-- > 0;)
+    for (InstanceId input : schedule.steps[i].inputs) filled_at[input] = std::max(begins[i], 0);
+  std::vector<std::vector<InstanceId>> given(schedule.steps.size());
+  for (std::size_t i = 0; i < schedule.instances.size() && !given.empty(); ++i) {
+    const auto id = static_cast<InstanceId>(i);
+    const Instance& instance = schedule.instances[id];
+    const Tensor& tensor = program.graph.tensors[instance.tensor];
+    if (tensor.producer != kNoOp || is_persistent(tensor)) continue;
+    const bool is_part = tensor.type.batched && !instance.whole_batch;
+    given[static_cast<std::size_t>(is_part ? filled_at[id] : 0)].push_back(id);
+  }
+  return given;
+}
+
 PreparedProgram prepare(const Program& program, const OpRegistry& registry, const DeviceDescription& device,
                         bool with_kernels) {
   PreparedProgram prepared;
@@ -62,6 +91,7 @@ PreparedProgram prepare(const Program& program, const OpRegistry& registry, cons
     prepared.begins[static_cast<std::size_t>(index(storage.lifetime.begin))].push_back(id);
     (is_output[id] != 0 ? prepared.read : ends).push_back(id);
   }
+  prepared.given = find_given(program);
   std::vector<std::vector<std::int64_t>> sizes(count);
   collect_sizes(program.schedule.order, program.graph.batch, sizes);
   for (std::size_t i = 0; i < count; ++i) {
@@ -171,25 +201,25 @@ struct Runtime::Impl final : ProgramView {
     const auto at = static_cast<std::size_t>(step);
     for (StorageId id : current->begins[at])
       if (!in_repeat || !is_around(id, low, high)) grant(id);
-    if (step == 0) fill_inputs(samples);
+    if (!current->given[at].empty()) fill_inputs(step, samples);
     call_kernel(at, samples, first);
     for (StorageId id : current->ends[at + 1])
       if (!in_repeat || !is_around(id, low, high)) release(id);
   }
 
-  // The caller is what makes inputs. A repeat begins its program, so step 0 begins each of its iterations.
-  void fill_inputs(HalfOpen samples) {
+  // The caller is what makes inputs.
+  void fill_inputs(std::int32_t step, HalfOpen samples) {
     at_hand = samples;
-    if (listener) listener({.kind = RuntimeEvent::Kind::fill, .name = {}, .samples = samples});
+    if (listener) listener({.kind = RuntimeEvent::Kind::fill, .name = {}, .step = Step{step}, .samples = samples});
     if (!fill || !*fill) return;
-    is_filling = true;
+    filling = &current->given[static_cast<std::size_t>(step)];
     (*fill)(*this);
-    is_filling = false;
+    filling = nullptr;
   }
 
   void read_outputs(const ViewFunction& read) {
     at_hand = {0, current->program->graph.batch};
-    is_filling = false;
+    filling = nullptr;
     if (read) read(*this);
     for (StorageId id : current->read) release(id);
   }
@@ -224,17 +254,21 @@ struct Runtime::Impl final : ProgramView {
 
   std::span<std::byte> bytes(std::string_view name) override {
     const auto& instances = current->program->schedule.instances;
+    bool is_known = false;
     for (std::size_t i = 0; i < instances.size(); ++i) {
       const auto id = static_cast<InstanceId>(i);
       const Tensor& tensor = current->program->graph.tensors[instances[id].tensor];
-      const bool is_open = is_filling ? tensor.producer == kNoOp && !is_persistent(tensor) : tensor.is_output;
+      const bool is_open = filling ? tensor.producer == kNoOp && !is_persistent(tensor) : tensor.is_output;
       if (!is_open || tensor.name != name) continue;
+      is_known = true;
+      if (filling && std::find(filling->begin(), filling->end(), id) == filling->end()) continue;
       const TensorType& type = tensor.type;
       const Bytes size = type.batched ? at_hand.size() * bytes_per_sample(type) : bytes_of(type);
       return {address(id, at_hand), static_cast<std::size_t>(size.value)};
     }
-    throw InvalidArgument("runtime: program '" + current->program->name + "' has no " +
-                          (is_filling ? "input" : "output") + " '" + std::string(name) + "'");
+    if (is_known) return {};  // for other steps
+    throw InvalidArgument("runtime: program '" + current->program->name + "' has no " + (filling ? "input" : "output") +
+                          " '" + std::string(name) + "'");
   }
 
   Plan plan;
@@ -244,8 +278,8 @@ struct Runtime::Impl final : ProgramView {
   PreparedProgram* current = nullptr;
   const StepScalars* scalars = nullptr;
   const ViewFunction* fill = nullptr;
-  HalfOpen at_hand{};  // samples that the caller fills or reads
-  bool is_filling = false;
+  HalfOpen at_hand{};                                // samples that the caller fills or reads
+  const std::vector<InstanceId>* filling = nullptr;  // what the caller fills, if it does
   Bytes high_water;
   std::function<void(const RuntimeEvent&)> listener;
 };

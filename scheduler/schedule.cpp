@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "op_prices.h"
+#include "schedule_loops.h"
 #include "thimble/error.h"
 
 namespace thimble {
@@ -23,9 +24,11 @@ class ScheduleBuilder {
     if (workspaces_.empty())
       for (const OpPrice& price : price_ops(graph, registry, device, cut_)) workspaces_.push_back(price.workspace);
     for (const Op& op : graph.ops) accumulates_.push_back(registry.accumulates(op) ? 1 : 0);
-    order_ops(options.barrier_before_update);
+    loops_ = order_steps(graph, options, order_);
+    schedule_.order = order_tree(graph, options, order_, loops_);
+    whole_batch_ = find_whole_batches(graph, definitions_, order_, loops_);
+    given_ = find_given(graph, order_, loops_, whole_batch_);
     find_last_uses();
-    find_whole_batches();
     find_sizes();
   }
 
@@ -36,7 +39,10 @@ class ScheduleBuilder {
     schedule_.storages.reserve(last_use_.size() + order_.size());
     users_end_.reserve(last_use_.size() + order_.size());
     add_given_tensors();
-    for (std::size_t i = 0; i < order_.size(); ++i) add_step(static_cast<std::int32_t>(i));
+    for (std::int32_t step = 0; step < step_count(); ++step) {
+      if (begins_later_repeat(step)) add_given_in_parts(step);
+      add_step(step);
+    }
     close_lifetimes();
     return std::move(schedule_);
   }
@@ -48,33 +54,14 @@ class ScheduleBuilder {
     return all;
   }
 
-  bool is_cut() const { return cut_.size() > 1; }
+  bool has_repeat() const { return !loops_.repeats.empty(); }
   std::int32_t step_count() const { return static_cast<std::int32_t>(order_.size()); }
-  bool in_body(std::int32_t step) const { return step < body_end_; }
-
-  // With one microbatch updates run as soon as they may; with several, or before a barrier, after all the rest.
-  void order_ops(bool barrier) {
-    const auto is_update = [&](OpId op) { return graph_.ops[op].phase == Phase::update; };
-    const bool split = is_cut() || barrier;
-    if (split) std::stable_partition(order_.begin(), order_.end(), [&](OpId op) { return !is_update(op); });
-    const auto first_update = std::find_if(order_.begin(), order_.end(), is_update) - order_.begin();
-    const auto split_at = static_cast<std::int32_t>(split ? first_update : 0);
-    std::vector<ScheduleNode> steps;
-    for (std::int32_t i = 0; i < step_count(); ++i) steps.push_back({.step = Step{i}});
-    if (is_cut()) {
-      body_end_ = split_at;
-      ScheduleNode repeat{.kind = ScheduleNode::Kind::repeat};
-      std::int64_t begin = 0;
-      for (std::int64_t size : cut_) {
-        repeat.ranges.push_back({begin, begin + size});
-        begin += size;
-      }
-      repeat.body.assign(steps.begin(), steps.begin() + split_at);
-      steps.erase(steps.begin(), steps.begin() + split_at);
-      steps.insert(steps.begin(), repeat);
-    }
-    if (barrier) steps.insert(steps.begin() + (is_cut() ? 1 : split_at), {.kind = ScheduleNode::Kind::barrier});
-    schedule_.order = std::move(steps);
+  bool begins_later_repeat(std::int32_t step) const {
+    const HalfOpen* repeat = loops_.around(step);
+    return step > 0 && repeat != nullptr && repeat->begin == step;
+  }
+  const std::vector<TensorId>& given_at(std::int32_t step) const {
+    return given_[static_cast<std::size_t>(loops_.repeat_of[static_cast<std::size_t>(step)])];
   }
 
   // Who reads a view reads what it looks at: such a reader too has to run before a new version.
@@ -90,27 +77,12 @@ class ScheduleBuilder {
     return graph;
   }
 
-  // Values that hold every sample of the step: batched outputs, what is read outside the repeat, and whatever shares
-  // bytes with them as a view. Without a repeat, inputs too.
-  void find_whole_batches() {
-    whole_batch_ = IdVector<TensorId, char>(graph_.tensors.size(), 0);
-    for (std::size_t i = 0; i < graph_.tensors.size(); ++i) {
-      const Tensor& tensor = graph_.tensors[static_cast<TensorId>(i)];
-      const bool is_given = tensor.producer == kNoOp && (!is_cut() || is_persistent(tensor));
-      whole_batch_[static_cast<TensorId>(i)] = tensor.type.batched && (is_given || tensor.is_output);
-    }
-    for (std::int32_t step = body_end_; is_cut() && step < step_count(); ++step)
-      for (TensorId input : graph_.ops[order_[static_cast<std::size_t>(step)]].inputs)
-        if (graph_.tensors[input].type.batched) whole_batch_[input] = 1;
-    const auto share = [&](OpId id, bool backwards) {
-      const Op& op = graph_.ops[id];
-      if (!definitions_[id]->view) return;
-      const TensorId from = backwards ? op.outputs.at(0) : op.inputs.at(0);
-      const TensorId to = backwards ? op.inputs.at(0) : op.outputs.at(0);
-      if (graph_.tensors[to].type.batched && whole_batch_[from] != 0) whole_batch_[to] = 1;
-    };
-    for (std::size_t i = order_.size(); i-- > 0;) share(order_[i], true);
-    for (OpId op : order_) share(op, false);
+  // Given before step 0, or at the first iteration's begin.
+  bool is_given_first(TensorId id) const {
+    const Tensor& tensor = graph_.tensors[id];
+    if (tensor.producer != kNoOp) return false;
+    if (!has_repeat() || !tensor.type.batched || whole_batch_[id] != 0) return true;
+    return std::binary_search(given_[0].begin(), given_[0].end(), id);
   }
 
   // The last static step that reads each value made or given, its views included; step_count() for what the caller
@@ -130,8 +102,10 @@ class ScheduleBuilder {
       }
     };
     for (std::size_t i = 0; i < graph_.tensors.size(); ++i)
-      if (graph_.tensors[static_cast<TensorId>(i)].producer == kNoOp) add(static_cast<TensorId>(i), kNone, kNone);
+      if (is_given_first(static_cast<TensorId>(i))) add(static_cast<TensorId>(i), kNone, kNone);
     for (std::int32_t step = 0; step < step_count(); ++step) {
+      if (begins_later_repeat(step))
+        for (TensorId given : given_at(step)) add(given, step, kNone);
       const Op& op = graph_.ops[order_[static_cast<std::size_t>(step)]];
       for (TensorId input : op.inputs) {
         if (value_of[input] == kNone)
@@ -165,6 +139,7 @@ class ScheduleBuilder {
 
   StorageId new_storage(const std::string& name, Role role, Bytes size, std::int32_t begin) {
     users_end_.push_back(begin + 1);
+    least_end_.push_back(kNone);
     return schedule_.storages.push_back(
         {.name = name, .role = role, .size = size, .lifetime = {Step{begin}, Step{begin + 1}}});
   }
@@ -177,18 +152,26 @@ class ScheduleBuilder {
     return instance;
   }
 
-  // The caller makes them before step 0: of a cut program, in every iteration, for its samples only.
+  // The caller makes them before step 0: of a cut program, in every iteration of the first repeat.
   void add_given_tensors() {
     instance_of_ = IdVector<TensorId, InstanceId>(graph_.tensors.size(), InstanceId{-1});
     for (std::size_t i = 0; i < graph_.tensors.size(); ++i) {
       const auto id = static_cast<TensorId>(i);
+      if (!is_given_first(id)) continue;
       const Tensor& tensor = graph_.tensors[id];
-      if (tensor.producer != kNoOp) continue;
       const bool whole_batch = whole_batch_[id] != 0;
       const StorageId storage = new_storage(tensor.name, tensor.role, sizes_[id], 0);
       schedule_.storages[storage].persistent = is_persistent(tensor);
-      if (is_cut() && (whole_batch || !tensor.type.batched)) keep_through_loop(storage);
+      if (has_repeat() && (whole_batch || !tensor.type.batched)) keep_through(storage, loops_.repeats[0]);
       new_instance(id, storage, whole_batch);
+    }
+  }
+
+  // One microbatch, made again for a later repeat.
+  void add_given_in_parts(std::int32_t step) {
+    for (TensorId id : given_at(step)) {
+      const Tensor& tensor = graph_.tensors[id];
+      new_instance(id, new_storage(tensor.name, tensor.role, sizes_[id], step), /*whole_batch=*/false);
     }
   }
 
@@ -200,7 +183,6 @@ class ScheduleBuilder {
     const Tensor& tensor = graph_.tensors[op.outputs[output]];
     if (tensor.version_of != kNoTensor) return schedule_.instances[instance_of_[tensor.version_of]].storage;
     if (definition.view && output == 0) return schedule_.instances[instance_of_[op.inputs.at(0)]].storage;
-    if (is_cut() && whole_batch_[op.outputs[output]] != 0) return kNoStorage;
     for (InPlacePair pair : definition.in_place) {
       if (static_cast<std::size_t>(pair.output) != output) continue;
       const auto input_index = static_cast<std::size_t>(pair.input);
@@ -213,17 +195,28 @@ class ScheduleBuilder {
                                return schedule_.instances[instance_of_[other]].storage == instance.storage;
                              }) == 1;  // views of it count too
       const bool free = std::count(taken.begin(), taken.end(), instance.storage) == 0;
-      const bool survives_iteration = in_body(step) && (instance.whole_batch || outlives_iteration(instance.storage));
       const bool as_large = storage.size == size && bytes_of(graph_.tensors[input].type) == bytes_of(tensor.type);
-      if (dies_here && read_once && free && !storage.persistent && !survives_iteration && as_large &&
-          accumulates_[id] == 0)
+      if (dies_here && read_once && free && !storage.persistent && may_overwrite(instance, op.outputs[output], step) &&
+          as_large && accumulates_[id] == 0)
         return instance.storage;
     }
     return kNoStorage;
   }
 
-  bool outlives_iteration(StorageId id) const {
-    return is_cut() && (begins_before_loop_.contains(id) ? begins_before_loop_[id] != 0 : false);
+  // In a repeat an iteration touches nothing but its own samples of a whole batch, and reads that once more in no other
+  // one: so a whole batch may be made over another, sample by sample. What is given is given again in every iteration.
+  bool may_overwrite(const Instance& instance, TensorId output, std::int32_t step) const {
+    const HalfOpen* repeat = loops_.around(step);
+    if (repeat == nullptr) return true;
+    if (whole_batch_[output] != 0) return instance.whole_batch && !is_given(instance.tensor);
+    const bool is_of_iteration = index(schedule_.storages[instance.storage].lifetime.begin) >= repeat->begin;
+    return !instance.whole_batch && is_of_iteration && least_end_[instance.storage] == kNone;
+  }
+
+  // Or looks at what is.
+  bool is_given(TensorId id) const {
+    const OpId producer = graph_.tensors[id].producer;
+    return producer == kNoOp || (definitions_[producer]->view && is_given(graph_.ops[producer].inputs.at(0)));
   }
 
   void add_step(std::int32_t step) {
@@ -246,28 +239,31 @@ class ScheduleBuilder {
         storage = new_storage(graph_.tensors[output].name, graph_.tensors[output].role, size, step);
       taken.push_back(storage);
       scheduled.outputs.push_back(new_instance(output, storage, whole_batch));
-      if (accumulates_[op_id] != 0 || (whole_batch && in_body(step))) keep_through_loop(storage);
+      const HalfOpen* repeat = loops_.around(step);
+      if (repeat != nullptr && (accumulates_[op_id] != 0 || whole_batch)) keep_through(storage, *repeat);
     }
     if (const Bytes workspace = workspaces_[op_id]; workspace > Bytes{0})
       scheduled.workspace = new_storage(op.name + ".workspace", Role::workspace, align_up(workspace, kAlignment), step);
     schedule_.steps.push_back(std::move(scheduled));
   }
 
-  void keep_through_loop(StorageId storage) {
-    while (begins_before_loop_.size() < schedule_.storages.size()) begins_before_loop_.push_back(0);
-    begins_before_loop_[storage] = 1;
+  // Its bytes outlive an iteration: sums, whole batches, what is given once.
+  void keep_through(StorageId storage, HalfOpen repeat) {
+    least_end_[storage] = std::max(least_end_[storage], static_cast<std::int32_t>(repeat.end));
   }
 
+  // Within one iteration, or around every repeat that it begins or ends in.
   void close_lifetimes() {
     for (std::size_t i = 0; i < schedule_.storages.size(); ++i) {
       const auto id = static_cast<StorageId>(i);
       Storage& storage = schedule_.storages[id];
       std::int32_t begin = storage.persistent ? 0 : index(storage.lifetime.begin);
       std::int32_t end = storage.persistent ? step_count() : std::min(users_end_[id], step_count());
-      if (is_cut() && begin < body_end_) {
-        if (end > body_end_ || outlives_iteration(id)) begin = 0;
-        if (outlives_iteration(id)) end = std::max(end, body_end_);
-      }
+      end = std::max(end, least_end_[id]);
+      if (const HalfOpen* first = begin < step_count() ? loops_.around(begin) : nullptr)
+        if (end > first->end || least_end_[id] != kNone) begin = static_cast<std::int32_t>(first->begin);
+      if (const HalfOpen* last = end > 0 ? loops_.around(end - 1) : nullptr)
+        if (begin < last->begin) end = static_cast<std::int32_t>(last->end);
       storage.lifetime = {Step{begin}, Step{end}};
     }
   }
@@ -278,14 +274,15 @@ class ScheduleBuilder {
   std::vector<std::int64_t> cut_;
   IdVector<OpId, Bytes> workspaces_;
   std::vector<OpId> order_;
-  std::int32_t body_end_ = 0;
-  std::vector<std::int32_t> last_use_;  // of each instance, in the order in which they are made
+  StepLoops loops_;
+  std::vector<std::vector<TensorId>> given_;  // at the beginning of each repeat's iterations, one microbatch of each
+  std::vector<std::int32_t> last_use_;        // of each instance, in the order in which they are made
   IdVector<TensorId, char> whole_batch_;
   IdVector<TensorId, Bytes> sizes_;  // of a storage for it
   IdVector<TensorId, InstanceId> instance_of_;
   IdVector<OpId, char> ran_;
-  IdVector<StorageId, std::int32_t> users_end_;   // static step after the last use so far
-  IdVector<StorageId, char> begins_before_loop_;  // their bytes outlive an iteration: sums, whole batches
+  IdVector<StorageId, std::int32_t> users_end_;  // static step after the last use so far
+  IdVector<StorageId, std::int32_t> least_end_;  // of the last repeat that its bytes outlive iterations of, or kNone
   Schedule schedule_;
 };
 

@@ -28,6 +28,7 @@ std::vector<Allowance> allowances(const ModelOptions& options) {
   };
   if (options.remat == "off") allow("--remat auto", [](ModelOptions& o) { o.remat = "auto"; });
   if (options.fuse == "off") allow("--fuse auto", [](ModelOptions& o) { o.fuse = "auto"; });
+  if (options.loops != "auto") allow("--loops auto", [](ModelOptions& o) { o.loops = "auto"; });
   if (options.microbatch != "auto") allow("--microbatch auto", [](ModelOptions& o) { o.microbatch = "auto"; });
   if (options.microbatch == "auto" && options.least_microbatch > 1)
     allow("--min-microbatch 1", [](ModelOptions& o) { o.least_microbatch = 1; });

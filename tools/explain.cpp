@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <map>
 
+#include "plan_report.h"
 #include "thimble/training_plan.h"
 
 namespace thimble {
@@ -88,6 +89,9 @@ std::string explain(const Plan& plan, const OpRegistry& registry, const Calibrat
         static_cast<long long>(*std::max_element(train.microbatches.begin(), train.microbatches.end())),
         megabytes(cut.arena), program_cost(cut.programs.front(), registry, plan.device, calibration).milliseconds);
   }
+  if (const std::int64_t loops = count_loops(train); loops > 1)
+    text += line("block by block, in %lld loops over the microbatches: a block's gradients live as long as its loop\n",
+                 static_cast<long long>(loops));
   const std::vector<Again> again = made_again(plan, train, registry, calibration);
   Bytes bought;
   double milliseconds = 0;

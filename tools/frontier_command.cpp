@@ -71,6 +71,8 @@ nlohmann::ordered_json point_of(const nlohmann::ordered_json& report) {
           {"lower_bound_bytes", report.at("lower_bound_bytes")},
           {"predicted_ms", report.at("predicted_ms")},
           {"microbatch", report.at("microbatch")},
+          {"loops", report.at("loops")},
+          {"loop_count", report.at("loop_count")},
           {"recompute_flops", report.at("recompute_flops")},
           {"recompute_percent", flops > 0 ? 100 * report.at("recompute_flops").get<double>() / flops : 0.0},
           {"recomputed_steps", report.at("recomputed_steps")},
@@ -98,12 +100,15 @@ int run_frontier(const FrontierOptions& options) {
               << '\n';
     return kDone;
   }
-  std::printf("%s\n%14s %10s %12s %12s %12s\n", title.c_str(), "arena bytes", "ms a step", "microbatch", "recomputed %",
-              "ops again");
-  for (const auto& point : points)
-    std::printf("%14lld %10.1f %12lld %12.1f %12lld\n", point.at("arena_bytes").get<long long>(),
-                point.at("predicted_ms").get<double>(), point.at("microbatch").get<long long>(),
+  std::printf("%s\n%14s %10s %12s %12s %12s %12s\n", title.c_str(), "arena bytes", "ms a step", "microbatch", "loops",
+              "recomputed %", "ops again");
+  for (const auto& point : points) {
+    std::string loops = point.at("loops").get<std::string>();
+    if (const auto count = point.at("loop_count").get<long long>(); count > 1) loops += " x " + std::to_string(count);
+    std::printf("%14lld %10.1f %12lld %12s %12.1f %12lld\n", point.at("arena_bytes").get<long long>(),
+                point.at("predicted_ms").get<double>(), point.at("microbatch").get<long long>(), loops.c_str(),
                 point.at("recompute_percent").get<double>(), point.at("recomputed_steps").get<long long>());
+  }
   return kDone;
 }
 

@@ -48,6 +48,11 @@ CalibrationTable read_table(const std::string& path, const std::vector<PlanReque
   return table;
 }
 
+LoopOrder loop_order_of(const ModelOptions& options) {
+  if (options.loops == "auto") return LoopOrder::either;
+  return options.loops == "block" ? LoopOrder::block : LoopOrder::microbatch;
+}
+
 // Measures or reads what the options ask for, and has every request planned with it.
 Calibration give_calibration(const ModelOptions& options, const std::string& table_path,
                              std::vector<PlanRequest>& requests) {
@@ -82,6 +87,11 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
                  "where microbatches sum: gradient, or momentum (heavy ball only; other rounding, fewer bytes)")
       ->capture_default_str()
       ->check(CLI::IsMember({"gradient", "momentum"}));
+  app.add_option("--loops", options.loops,
+                 "where the batch is cut: microbatch (each through the whole net), block (all through a block before "
+                 "the next), auto: a budget tries both")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"microbatch", "block", "auto"}));
   app.add_option("--dropout", options.dropout, "rate behind each block's first convolution")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 0.99));
@@ -135,7 +145,9 @@ TrainingFrontier training_frontier(const ModelOptions& options, const TrainingCh
       variants.push_back(std::move(variant));
   }
   Calibration calibration = give_calibration(options, table_path, variants);
-  return {Frontier(std::move(variants), registry(), {.recompute = options.remat == "auto"}), std::move(calibration)};
+  return {Frontier(std::move(variants), registry(),
+                   {.recompute = options.remat == "auto", .loops = loop_order_of(options)}),
+          std::move(calibration)};
 }
 
 PlannedTraining plan_training(const ModelOptions& options, const TrainingChoices& choices,
@@ -146,7 +158,9 @@ PlannedTraining plan_training(const ModelOptions& options, const TrainingChoices
   }
   std::vector<PlanRequest> only{request_training(choices, registry())};
   Calibration calibration = give_calibration(options, table_path, only);
-  return {make_plan(only.front(), registry()), std::move(calibration)};
+  if (loop_order_of(options) != LoopOrder::block) return {make_plan(only.front(), registry()), std::move(calibration)};
+  const Frontier block(std::move(only), registry(), {.recompute = false, .loops = LoopOrder::block});
+  return {block.plan(block.candidates().front()), std::move(calibration)};
 }
 
 std::optional<Bytes> budget_bytes(const ModelOptions& options) {

@@ -25,6 +25,7 @@ struct ModelOptions {
   std::string fuse = "auto";
   std::string remat = "auto";
   std::string accumulate = "gradient";
+  std::string loops = "auto";
   std::string device = "cpu";
   int threads = 0;  ///< 0: as many as the machine has
   std::uint64_t planner_seed = 0;
@@ -60,7 +61,8 @@ struct PlannedTraining {
   Calibration calibration = nullptr;
 };
 
-/// Without a budget the plain plan: no cut, everything kept. With one, the fastest of training_frontier that fits.
+/// Without a budget the plain plan: no cut, or the one that is named, everything kept that the order of the loops
+/// leaves. With one, the fastest of training_frontier that fits.
 PlannedTraining plan_training(const ModelOptions& options, const TrainingChoices& choices,
                               const std::string& table_path);
 

@@ -43,6 +43,11 @@ std::int64_t recomputed_steps(const Program& program) {
 
 }  // namespace
 
+std::int64_t count_loops(const Program& program) {
+  return std::count_if(program.schedule.order.begin(), program.schedule.order.end(),
+                       [](const ScheduleNode& node) { return node.kind == ScheduleNode::Kind::repeat; });
+}
+
 nlohmann::ordered_json plan_report(const PlanOrNo& answer, const OpRegistry& registry,
                                    const CalibrationTable* calibration) {
   const DoesNotFit* no = std::get_if<DoesNotFit>(&answer);
@@ -71,6 +76,8 @@ nlohmann::ordered_json plan_report(const PlanOrNo& answer, const OpRegistry& reg
       {"batch", plan.batch},
       {"microbatch", *std::max_element(train.microbatches.begin(), train.microbatches.end())},
       {"microbatches", train.microbatches},
+      {"loops", count_loops(train) > 1 ? "block" : "microbatch"},
+      {"loop_count", count_loops(train)},
       {"device", plan.device.name},
       {"arena_bytes", plan.arena.value},
       {"lower_bound_bytes", (no != nullptr ? no->lower_bound : peak.lower_bound).value},
@@ -103,6 +110,8 @@ std::string plan_table(const nlohmann::ordered_json& report) {
   const auto bytes = [&](const char* key) { return report.at(key).get<std::int64_t>(); };
   std::string table = report.at("model").get<std::string>() + ", batch " + std::to_string(bytes("batch")) + " in " +
                       std::to_string(report.at("microbatches").size()) + " microbatch(es), " +
+                      (bytes("loop_count") > 1 ? "block by block in " + std::to_string(bytes("loop_count")) + " loops, "
+                                               : std::string{}) +
                       report.at("device").get<std::string>() + ", " + std::to_string(bytes("threads")) + " thread(s)\n";
   const auto line = [&](const std::string& name, std::int64_t value) {
     table += "  " + name + std::string(name.size() < 16 ? 16 - name.size() : 1, ' ') +

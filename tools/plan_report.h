@@ -13,6 +13,8 @@ namespace thimble {
 /// smallest arena, the bound and the tensors that force it.
 nlohmann::ordered_json plan_report(const PlanOrNo& answer, const OpRegistry& registry,
                                    const CalibrationTable* calibration = nullptr);
+/// Repeats over the microbatches: 0 without a cut, 1 in microbatch-major order, more in block-major order.
+std::int64_t count_loops(const Program& program);
 std::string plan_table(const nlohmann::ordered_json& report);
 
 }  // namespace thimble

@@ -32,7 +32,7 @@ TEST(CheckOrder, FindsRepeatsThatDoNotCutTheBatch) {
            }},
           {"no steps", "has a repeat without steps or ranges", [](Plan& p) { order(p)[0].body.clear(); }},
           {"no ranges", "has a repeat without steps or ranges", [](Plan& p) { order(p)[0].ranges.clear(); }},
-          {"a second repeat", "a second repeat is not known", [](Plan& p) { order(p).push_back(order(p)[0]); }},
+          {"a repeat again", "step 0 stands where step 19 belongs", [](Plan& p) { order(p).push_back(order(p)[0]); }},
           {"nested", "nested repeats are not known", [](Plan& p) { order(p)[0].body = {ScheduleNode(order(p)[0])}; }},
           {"barrier inside", "a barrier inside a repeat is not known",
            [&](Plan& p) { order(p)[0].body.push_back(barrier); }},
@@ -79,7 +79,7 @@ TEST(CheckBorders, FindsMicrobatchesThatCrossTheRepeat) {
            [](Plan& p) {
              while (end_of_body(p) > step_of(p, "h.dw")) move_out_back(p);
            }},
-          {"steps before it", "steps before the repeat, whose iterations begin with the inputs, are not known",
+          {"steps before it", "steps before the first repeat, whose iterations begin with the inputs, are not known",
            [](Plan& p) { move_out_front(p, index(step_of(p, "h")) + 1); }},
           {"weights of one microbatch", "'x' lasts beyond the repeat, but holds one microbatch only",
            [](Plan& p) { tensor(p, "x").role = Role::weight; }},

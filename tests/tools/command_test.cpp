@@ -8,9 +8,11 @@ TEST_F(Command, PlanJsonHasEveryField) {
   const Result result = thimble("plan wrn-28-2 --batch 100 --json");
   ASSERT_EQ(result.code, 0);
   const Json report = Json::parse(result.output);
-  for (const char* key : {"model", "batch", "microbatch", "microbatches", "device", "arena_bytes", "lower_bound_bytes",
-                          "live_peak_bytes", "bytes_by_role", "peak_program", "peak_step", "flops", "recompute_flops",
-                          "predicted_ms", "budget_bytes", "fits", "arithmetic_hash", "threads", "planner_seed"})
+  for (const char* key :
+       {"model",           "batch",       "microbatch",        "microbatches",    "loops",         "loop_count",
+        "device",          "arena_bytes", "lower_bound_bytes", "live_peak_bytes", "bytes_by_role", "peak_program",
+        "peak_step",       "flops",       "recompute_flops",   "predicted_ms",    "budget_bytes",  "fits",
+        "arithmetic_hash", "threads",     "planner_seed"})
     EXPECT_TRUE(report.contains(key)) << key;
   std::int64_t sum = 0;
   for (const char* role :
@@ -66,9 +68,36 @@ TEST_F(Command, AMissedBudgetSaysWhatWouldFit) {
   EXPECT_EQ(thimble(plan + " --budget " + std::to_string(smallest)).code, 0) << "the smallest fits, one less does not";
 }
 
+// A budget that no plan in microbatch-major order keeps: block-major order does, and says so.
+TEST_F(Command, BlockMajorOrderFitsWhereGradientsAreMostOfTheBytes) {
+  const std::string plan = "plan wrn-16-2 --batch 12 --min-microbatch 1 --threads 1";
+  const Json plain = Json::parse(thimble(plan + " --loops microbatch --budget 1MB --json").output);
+  const auto less = plain.at("smallest_arena_bytes").get<std::int64_t>() - 1;
+  const std::string budget = " --budget " + std::to_string(less) + " --json";
+  EXPECT_EQ(thimble(plan + " --loops microbatch" + budget).code, 3);
+  const Result result = thimble(plan + budget + " -o " + in("block.json"));
+  ASSERT_EQ(result.code, 0) << result.output;
+  const Json report = Json::parse(result.output);
+  EXPECT_EQ(report.at("loops"), "block");
+  EXPECT_GT(report.at("loop_count"), 2);
+  EXPECT_LE(report.at("arena_bytes"), less);
+  const Result words = thimble(plan + " --budget " + std::to_string(less) + " --explain");
+  EXPECT_NE(words.output.find("block by block, in "), std::string::npos) << words.output;
+  EXPECT_EQ(thimble("replay " + in("block.json")).code, 0);
+}
+
+TEST_F(Command, BlockMajorOrderNeedsNoBudget) {
+  const std::string plan = "plan wrn-10-1 --batch 4 --microbatch 1 --json --loops ";
+  const Json block = Json::parse(thimble(plan + "block").output), plain = Json::parse(thimble(plan + "auto").output);
+  EXPECT_EQ(block.at("loops"), "block");
+  EXPECT_EQ(plain.at("loops"), "microbatch");
+  EXPECT_EQ(plain.at("loop_count"), 1);
+  EXPECT_EQ(block.at("arithmetic_hash"), plain.at("arithmetic_hash"));
+}
+
 TEST_F(Command, WrongUsageIsTwo) {
   for (const char* arguments : {"", "plan", "plan nothing", "plan wrn-28-2 --batch 0", "plan wrn-28-2 --budget 8XB",
-                                "plan wrn-28-2 --batch 10 --microbatch 3,4"})
+                                "plan wrn-28-2 --batch 10 --microbatch 3,4", "plan wrn-28-2 --loops sideways"})
     EXPECT_EQ(thimble(arguments).code, 2) << arguments;
 }
 

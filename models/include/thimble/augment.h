@@ -32,7 +32,8 @@ Crop random_crop(std::uint64_t seed, std::int64_t epoch, std::int64_t index);
 void write_picture(std::span<const std::uint8_t> picture, const Crop& crop, std::span<float> out);
 
 /// Fills labels.size() samples from position `begin` of the epoch's shuffled order; without `augment` they are neither
-/// cropped nor flipped. Throws InvalidArgument where the spans disagree or the samples are not there.
+/// cropped nor flipped. Of the two spans one may be empty: nobody reads those. Throws InvalidArgument where the spans
+/// disagree or the samples are not there.
 void fill_training_batch(const Dataset& dataset, std::uint64_t seed, std::int64_t epoch, std::int64_t begin,
                          bool augment, std::span<float> images, std::span<std::int32_t> labels);
 

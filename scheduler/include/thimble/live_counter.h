@@ -13,8 +13,8 @@ namespace thimble {
 
 class LiveCounter {
  public:
-  /// `options` says the cut, the barrier and every op's workspace. Throws InvalidArgument where these are not one per
-  /// op or the cut is empty.
+  /// `options` says the cut, which has at most one repeat, the barrier and every op's workspace. Throws InvalidArgument
+  /// where these are not one per op or the cut is empty.
   LiveCounter(const Graph& graph, const OpRegistry& registry, const ScheduleOptions& options);
 
   /// The same as live_by_step of the schedule that make_schedule makes of this sequence, which has to be one that it
@@ -27,8 +27,9 @@ class LiveCounter {
   struct TensorFacts {
     Bytes size;  // of a storage for it
     TensorId version_of;
-    bool given, persistent, batched, lasts;
-    bool whole_batch;
+    bool given;
+    bool is_callers;  // given, or a view of what is
+    bool persistent, batched, lasts, whole_batch;
   };
   struct Place {
     std::size_t input, output;

@@ -9,6 +9,7 @@
 // (`PlanRequest`), else a roofline's.
 #pragma once
 
+#include <cstdint>
 #include <variant>
 #include <vector>
 
@@ -16,15 +17,21 @@
 
 namespace thimble {
 
+/// Where the batch is cut: every microbatch through the whole net, all of them through one group of blocks before the
+/// next, or what is faster in a budget.
+enum class LoopOrder : std::uint8_t { microbatch, block, either };
+
 struct PlannerOptions {
   bool recompute = true;
   int most_evaluations = 8000;  ///< schedules tried for a graph and a cut; the search is counted, not timed
+  LoopOrder loops = LoopOrder::microbatch;
 };
 
-/// One choice: a variant, and which values its training step keeps.
+/// One choice: a variant, which values its training step keeps, and where its loop over microbatches is split.
 struct Candidate {
   std::size_t variant = 0;
-  RecomputeRanks ranks{};   ///< empty: everything
+  RecomputeRanks ranks{};  ///< empty: everything
+  std::vector<TensorId> splits{};
   bool spend_slack = true;  ///< as `ProgramRequest` has it: faster in as many live bytes, which may be harder to place
   Bytes live{};             ///< max live of the training step: its arena is not smaller
   double milliseconds = 0;  ///< predicted, of one training step
@@ -56,7 +63,7 @@ class Frontier {
   struct Search;
   std::vector<Search> start_searches(const std::vector<std::size_t>& group, int most_evaluations) const;
   static std::vector<RecomputeRanks> found_by(std::vector<Search>& searches);
-  void add_variant(std::size_t variant, const std::vector<RecomputeRanks>& ranks);
+  void add_variant(std::size_t variant, const std::vector<RecomputeRanks>& ranks, LoopOrder loops);
 
   std::vector<PlanRequest> variants_;
   const OpRegistry& registry_;

@@ -36,7 +36,7 @@ struct RecomputeBasis {
   std::vector<TensorId> values;   ///< made in the forward phase by an op that may run again, and read, they or what is
                                   ///< made of them, in the backward phase
   std::vector<TensorId> between;  ///< those that separate one block from the next (`values_between_blocks`)
-  IdVector<OpId, char> may_repeat, is_view;
+  IdVector<OpId, char> may_repeat, is_view, is_sum;
 };
 RecomputeBasis recompute_basis(const Graph& graph, const OpRegistry& registry);
 
@@ -47,5 +47,25 @@ std::vector<TensorId> values_between_blocks(const Graph& graph);
 /// The basis' order with ops repeated where the ranks ask for it. Updates come as soon as their gradient is complete
 /// and nobody reads the old version any more. Throws InvalidArgument where `ranks` is not one per tensor.
 std::vector<OpId> recompute_sequence(const Graph& graph, const RecomputeBasis& basis, const RecomputeRanks& ranks);
+
+/// The places of a sequence that are repeats over the microbatches: `ScheduleOptions`.
+struct LoopSequence {
+  std::vector<OpId> ops;
+  std::vector<HalfOpen> repeats;
+};
+
+/// Values between blocks where the loop over microbatches may be split: nothing else passes there on the way forward,
+/// and what else two repeats share of a microbatch is batched, or may be made again. In the order of their making.
+std::vector<TensorId> loop_splits(const Graph& graph, const RecomputeBasis& basis);
+
+/// Block-major order of a graph for several microbatches. `splits`, of `loop_splits`, part it into groups of blocks.
+/// One repeat per group goes forward, the last group's also backward, then one per group backwards, and behind each
+/// repeat the updates whose gradients it has completed, or behind the last if there is a barrier. Values between groups
+/// hold the whole batch; what else a repeat needs of the forward phase it makes again, held as `ranks` say within it.
+/// Backward ops belong to the last group that they lead to an update of, or read weights or inner values of. Without
+/// splits, microbatch-major order. Throws InvalidArgument where `ranks` is not one per tensor, or it cannot be split
+/// so.
+LoopSequence block_major_sequence(const Graph& graph, const RecomputeBasis& basis, const RecomputeRanks& ranks,
+                                  const std::vector<TensorId>& splits, bool barrier_before_update);
 
 }  // namespace thimble

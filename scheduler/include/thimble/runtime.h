@@ -32,7 +32,7 @@ class ProgramView {
   /// are read.
   virtual HalfOpen samples() const = 0;
   /// The samples at hand of an input (while filling) or output (while reading) of the program; all of it where it is
-  /// not batched. Throws InvalidArgument for any other name.
+  /// not batched. Nothing of an input that the steps at hand do not read. Throws InvalidArgument for any other name.
   virtual std::span<std::byte> bytes(std::string_view name) = 0;
   template <class T>
   std::span<T> as(std::string_view name) {
@@ -51,7 +51,7 @@ struct RuntimeEvent {
   std::string_view name;  ///< of the storage, or of the op; none where inputs are filled
   Offset offset{};        ///< grant, release
   Bytes size{};           ///< grant, release
-  Step step{};            ///< step
+  Step step{};            ///< step; fill: the step that comes next
   HalfOpen samples{};     ///< fill, step
 };
 
@@ -71,9 +71,10 @@ class Runtime {
   std::span<std::byte> persistent(std::string_view name);
 
   /// Runs one program. `fill` writes the inputs before the first step; where the batch is cut, before the first step of
-  /// every microbatch, for its samples only. An input that is not batched keeps its bytes: writing it again has to give
-  /// the same. `read` sees the outputs after the last step. A program without steps has nothing to fill.
-  /// Throws Error where the high water differs from the plan.
+  /// every iteration of a repeat that reads inputs, for its samples only. In block-major order it is asked for the same
+  /// samples of an input more than once, and has to give the same bytes. An input that is not batched keeps its bytes:
+  /// writing it again has to give the same, too. `read` sees the outputs after the last step. A program without steps
+  /// has nothing to fill. Throws Error where the high water differs from the plan.
   void run(std::string_view program, const StepScalars& scalars, const ViewFunction& fill, const ViewFunction& read);
 
   /// High water of the last run, measured from the spans granted while it ran.

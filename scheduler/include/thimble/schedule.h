@@ -34,7 +34,8 @@ struct Storage {
 };
 
 /// One materialization of a tensor. Recomputing it gives another instance with a storage of its own. What the caller
-/// gives has one, made before step 0: in a repeat at the beginning of every iteration, for its samples.
+/// gives one microbatch of has one in each repeat that reads it, made at the beginning of every iteration; else it has
+/// one, made before step 0, in a cut program in every iteration of the first repeat.
 struct Instance {
   TensorId tensor = kNoTensor;
   StorageId storage = kNoStorage;
@@ -51,7 +52,8 @@ struct ScheduledStep {
   bool operator==(const ScheduledStep&) const = default;
 };
 
-/// A node of the order. `barrier` says that every gradient has passed before anything after it may update.
+/// A node of the order. A program has any number of repeats, each over the whole cut. `barrier` says that every
+/// gradient has passed before anything after it may update.
 struct ScheduleNode {
   enum class Kind : std::uint8_t { step, repeat, barrier };
   Kind kind = Kind::step;
@@ -73,6 +75,7 @@ struct ScheduleOptions {
   std::vector<std::int64_t> microbatches;  ///< sums to the graph's batch; one entry is no cut
   bool barrier_before_update = false;
   std::vector<OpId> sequence{};        ///< empty: each op once. An op named again is recomputed (recompute.h)
+  std::vector<HalfOpen> repeats{};     ///< places in `sequence`, ascending; empty: a cut has one, of all but updates
   IdVector<OpId, Bytes> workspaces{};  ///< what each op books; empty: asked of the registry, which can take long
 };
 
@@ -81,7 +84,8 @@ struct ScheduleOptions {
 Graph accumulate_over_microbatches(const Graph& graph, const OpRegistry& registry);
 
 /// `graph` has to be rewritten already where the cut has more than one part. Throws InvalidArgument where the cut
-/// does not sum to the batch, or the sequence lacks an op or reads a value before it is made.
+/// does not sum to the batch, or the sequence lacks an op or reads a value before it is made, or the repeats are none
+/// of the sequence, do not begin it or hold an update.
 Schedule make_schedule(const Graph& graph, const OpRegistry& registry, const DeviceDescription& device,
                        const ScheduleOptions& options);
 
