@@ -84,11 +84,11 @@ class NormConvolution final : public Kernel {
 
   void run(const KernelArguments& a) override {
     std::byte* own = a.workspace + engine_.workspace(threads()).value;
-    const NormalizingReader reader{
-        sizes_, floats(a.inputs[0]),
-        scale_shift(own, sizes_.channels, floats(a.inputs[3]), floats(a.inputs[4]), floats(a.inputs[1]),
-                    floats(a.inputs[2]), real_attribute(shape_.attributes, "epsilon")),
-        own + scale_shift_bytes(sizes_.channels).value, scratch_bytes_};
+    const NormalizingReader reader{sizes_, floats(a.inputs[0]),
+                                   scale_shift(own, sizes_.channels, floats(a.inputs[3]), floats(a.inputs[4]),
+                                               {floats(a.inputs[1]), floats(a.inputs[2]), sizes_.channels},
+                                               real_attribute(shape_.attributes, "epsilon")),
+                                   own + scale_shift_bytes(sizes_.channels).value, scratch_bytes_};
     const SampleReader first{&reader, NormalizingReader::read};
     engine_.set_adding(adds_weights_gradient(pass_, shape_, a));
     if (!adds_) return engine_.run(first, a.inputs[kLast], a.outputs[0], a.workspace, threads());

@@ -106,7 +106,7 @@ class NormConvolutionData final : public Kernel {
   }
 
   Bytes workspace() const {
-    Bytes turns = norm_gradient_workspace(norm_sizes(width_), ReluGate::input);
+    Bytes turns = norm_gradient_workspace(norm_sizes(width_), width_, ReluGate::input);
     for (const Slice& slice : slices_) {
       turns = std::max(turns, slice.first.workspace());
       if (slice.second) turns = std::max(turns, slice.second->workspace());
@@ -138,20 +138,20 @@ class NormConvolutionData final : public Kernel {
     std::byte* turns = a.workspace + gradient_bytes().value;
     slice.first.run(a.inputs[kDy], a.inputs[kW], c, a.workspace, turns);
     if (slice.second) slice.second->run(a.inputs[kSecondDy], a.inputs[kSecondW], c, a.workspace, turns);
-    const NormGradient gradient{.sizes = norm_sizes(slice.channels),
-                                .stride = x_.channels,
-                                .epsilon = epsilon_,
-                                .dy = floats(a.workspace),
-                                .x = floats(a.inputs[kX]) + c,
-                                .gamma = floats(a.inputs[kGamma]) + c,
-                                .mean = floats(a.inputs[kMean]) + c,
-                                .variance = floats(a.inputs[kVariance]) + c,
-                                .gate = ReluGate::input,
-                                .beta = floats(a.inputs[kBeta]) + c,
-                                .after = flag(shape_.attributes, "add") ? floats(a.inputs[kAdded]) + c : nullptr,
-                                .dx = floats(a.outputs[0]) + c,
-                                .dgamma = floats(a.outputs[1]) + c,
-                                .dbeta = floats(a.outputs[2]) + c};
+    const NormGradient gradient{
+        .sizes = norm_sizes(slice.channels),
+        .stride = x_.channels,
+        .epsilon = epsilon_,
+        .dy = floats(a.workspace),
+        .x = floats(a.inputs[kX]) + c,
+        .gamma = floats(a.inputs[kGamma]) + c,
+        .moments = {floats(a.inputs[kMean]) + c, floats(a.inputs[kVariance]) + c, slice.channels},
+        .gate = ReluGate::input,
+        .beta = floats(a.inputs[kBeta]) + c,
+        .after = flag(shape_.attributes, "add") ? floats(a.inputs[kAdded]) + c : nullptr,
+        .dx = floats(a.outputs[0]) + c,
+        .dgamma = floats(a.outputs[1]) + c,
+        .dbeta = floats(a.outputs[2]) + c};
     run_norm_gradient(gradient, turns, threads());
   }
 

@@ -305,6 +305,57 @@ void add_parts_of_norms(std::vector<Row>& rows) {
   }
 }
 
+// Groups of one channel, of some, of all; a channel count beyond a tile, a sample of one pixel.
+void add_group_norms(std::vector<Row>& rows) {
+  const auto row = [&](const std::string& name, Shape x, std::int64_t groups, std::int64_t relu, double offset) {
+    const Shape c{x.back()}, of_groups{x[0], groups};
+    Attributes attributes = norm(relu);
+    attributes["groups"] = groups;
+    const double tolerance = offset != 0 ? 3e-5 : 5e-6;
+    const char* reason = offset != 0 ? kLargeMean : kSums;
+    rows.push_back({"group_norm_" + name,
+                    "group_norm",
+                    {samples(x), weights(c), weights(c)},
+                    attributes,
+                    tolerance,
+                    reason,
+                    rows.size(),
+                    false,
+                    offset});
+    rows.push_back({"group_statistics_" + name,
+                    "group_statistics",
+                    {samples(x)},
+                    {{"groups", groups}},
+                    tolerance,
+                    reason,
+                    rows.size(),
+                    false,
+                    offset});
+  };
+  row("plain", {5, 6, 6, 16}, 4, 0, 0);
+  row("relu", {17, 6, 5, 32}, 16, 1, 0);
+  row("channels_alone", {9, 8, 8, 16}, 16, 1, 0);
+  row("all_channels", {3, 5, 7, 5}, 1, 1, 0);
+  row("one_sample", {1, 9, 9, 21}, 7, 1, 0);
+  row("one_pixel", {19, 1, 1, 24}, 3, 1, 0);
+  row("wider_than_a_tile", {2, 2, 2, 1100}, 11, 1, 0);
+  row("more_rows_than_a_block", {3, 17, 13, 6}, 2, 0, 0);
+  row("mean_of_100_deviations", {8, 8, 8, 16}, 4, 0, 100);
+}
+
+// With moments that are not those of x.
+void add_group_norm_gradients(std::vector<Row>& rows) {
+  for (std::int64_t relu : {0, 1}) {
+    const Shape x{17, 6, 5, 24}, c{24};
+    RowInput variance = samples({17, 6});
+    variance.fill = Fill::positive;
+    std::vector<RowInput> inputs{samples(x), samples(x), weights(c), samples({17, 6}), variance};
+    if (relu != 0) inputs.push_back(weights(c));
+    rows.push_back({relu != 0 ? "group_norm_backward_gated" : "group_norm_backward", "group_norm_backward", inputs,
+                    norm(relu), 1e-5, kSums, rows.size()});
+  }
+}
+
 }  // namespace
 
 std::vector<Row> op_table() {
@@ -318,6 +369,8 @@ std::vector<Row> op_table() {
   add_norm_convolution_gradients(rows);
   add_parts_of_norms(rows);
   add_stray_attributes(rows);
+  add_group_norms(rows);
+  add_group_norm_gradients(rows);
   return rows;
 }
 
