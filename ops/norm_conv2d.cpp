@@ -1,6 +1,7 @@
-// norm_conv2d = conv2d of the rectified, normalised x, and its weights' gradient, where the normalised values exist for
-// a group of samples at a time: each task normalises a group into a scratch and convolves that, then adds it to another
-// tensor if asked to. The gradient of x is norm_conv2d_backward_data.
+// norm_conv2d = conv2d of the rectified, normalised x, and its weights' gradient, by statistics of the batch or of
+// every sample's groups of channels, where the normalised values exist for a group of samples at a time: each task
+// normalises a group into a scratch and convolves that, then adds it to another tensor if asked to. The gradient of x
+// is norm_conv2d_backward_data.
 #include "norm_conv2d.h"
 #include "convolution_types.h"
 #include "normalization.h"
@@ -27,20 +28,33 @@ ConvolutionSizes sizes_of(ConvolutionPass pass, const OpShape& shape) {
 
 Bytes sample_bytes(const TensorType& x) { return Bytes{4 * elements_per_sample(x)}; }
 
-// Normalises a group into the scratch of the slot at hand.
+// Normalises a group into the scratch of the slot at hand, by factors that are there or, where every sample has its own
+// statistics, are made in the slot.
 struct NormalizingReader {
   NormSizes sizes;
-  const float* x;
-  ScaleShift factors;
-  std::byte* scratch;
+  const float *x, *gamma, *beta;
+  Moments moments;
+  double epsilon;
+  bool is_per_sample;
+  ScaleShift of_batch;
+  std::byte *factors, *scratch;
   Bytes scratch_bytes;
 
   static const std::byte* read(const void* context, HalfOpen samples, std::int64_t slot) {
     const auto& self = *static_cast<const NormalizingReader*>(context);
     std::byte* to = self.scratch + slot * self.scratch_bytes.value;
-    normalize_rows(self.x + samples.begin * self.sizes.elements_per_sample(), floats(to),
-                   samples.size() * self.sizes.rows_per_sample, self.sizes.channels, self.factors, true);
+    const std::int64_t channels = self.sizes.channels, elements = self.sizes.elements_per_sample();
+    if (!self.is_per_sample)
+      normalize_rows(self.x + samples.begin * elements, floats(to), samples.size() * self.sizes.rows_per_sample,
+                     channels, self.of_batch, true);
+    for (std::int64_t n = samples.begin; self.is_per_sample && n < samples.end; ++n)
+      normalize_rows(self.x + n * elements, floats(to) + (n - samples.begin) * elements, self.sizes.rows_per_sample,
+                     channels, self.factors_of(self.factors + slot * scale_shift_bytes(channels).value, n), true);
     return to;
+  }
+
+  ScaleShift factors_of(std::byte* memory, std::int64_t sample) const {
+    return scale_shift(memory, sizes.channels, gamma, beta, moments.of_sample(sample), epsilon);
   }
 };
 
@@ -64,7 +78,8 @@ struct GroupAdder {
   }
 };
 
-// Workspace: the engine's, one scale and one shift per channel, then the scratch of every slot, then what is added.
+// Workspace: the engine's, one scale and one shift per channel (of every slot, where every sample has its own), then
+// the scratch of every slot, then what is added.
 class NormConvolution final : public Kernel {
  public:
   NormConvolution(ConvolutionPass pass, const OpShape& shape)
@@ -72,23 +87,31 @@ class NormConvolution final : public Kernel {
         shape_(shape),
         engine_(pass, sizes_of(pass, shape), int_attribute(shape.attributes, "group")),
         sizes_(NormSizes::of(shape.inputs[0])),
+        groups_(groups_per_sample(shape.inputs[1])),
         scratch_bytes_(align_up(Bytes{4 * engine_.group() * sizes_.elements_per_sample()}, kAlignment)),
         adds_(flag(shape.attributes, "add")),
         sum_elements_(adds_ ? elements_per_sample(shape.outputs[0]) : 0),
         sum_bytes_(align_up(Bytes{4 * engine_.group() * sum_elements_}, kAlignment)) {}
 
   Bytes workspace() const {
-    return engine_.workspace(threads()) + scale_shift_bytes(sizes_.channels) +
-           (scratch_bytes_ + sum_bytes_) * engine_.slots(threads());
+    return engine_.workspace(threads()) + factors_bytes() + (scratch_bytes_ + sum_bytes_) * engine_.slots(threads());
   }
 
   void run(const KernelArguments& a) override {
     std::byte* own = a.workspace + engine_.workspace(threads()).value;
-    const NormalizingReader reader{sizes_, floats(a.inputs[0]),
-                                   scale_shift(own, sizes_.channels, floats(a.inputs[3]), floats(a.inputs[4]),
-                                               {floats(a.inputs[1]), floats(a.inputs[2]), sizes_.channels},
-                                               real_attribute(shape_.attributes, "epsilon")),
-                                   own + scale_shift_bytes(sizes_.channels).value, scratch_bytes_};
+    NormalizingReader reader{
+        .sizes = sizes_,
+        .x = floats(a.inputs[0]),
+        .gamma = floats(a.inputs[3]),
+        .beta = floats(a.inputs[4]),
+        .moments = {floats(a.inputs[1]), floats(a.inputs[2]), groups_ != 0 ? groups_ : sizes_.channels},
+        .epsilon = real_attribute(shape_.attributes, "epsilon"),
+        .is_per_sample = groups_ != 0,
+        .of_batch = {},
+        .factors = own,
+        .scratch = own + factors_bytes().value,
+        .scratch_bytes = scratch_bytes_};
+    if (!reader.is_per_sample) reader.of_batch = reader.factors_of(own, 0);
     const SampleReader first{&reader, NormalizingReader::read};
     engine_.set_adding(adds_weights_gradient(pass_, shape_, a));
     if (!adds_) return engine_.run(first, a.inputs[kLast], a.outputs[0], a.workspace, threads());
@@ -100,11 +123,15 @@ class NormConvolution final : public Kernel {
 
  private:
   int threads() const { return shape_.device.threads; }
+  Bytes factors_bytes() const {
+    return scale_shift_bytes(sizes_.channels) * (groups_ != 0 ? engine_.slots(threads()) : 1);
+  }
 
   ConvolutionPass pass_;
   OpShape shape_;
   ConvolutionEngine engine_;
   NormSizes sizes_;
+  std::int64_t groups_;  // of channels in every sample; 0 where the statistics are the batch's
   Bytes scratch_bytes_;
   bool adds_;
   std::int64_t sum_elements_;
@@ -114,7 +141,8 @@ class NormConvolution final : public Kernel {
 // `in` has kLast + 1 inputs at least.
 void expect_normalized(const std::string& kind, const std::vector<TensorType>& in, const Attributes& attributes) {
   expect_activation(kind, in[0]);
-  expect_channel_vectors(kind, in, 1, kLast);
+  expect_moments(kind, in, 1, in[0]);
+  expect_channel_vectors(kind, in, 3, kLast);
   real_attribute(attributes, "epsilon");
   if (const std::int64_t group = int_attribute(attributes, "group"); group < 1)
     throw InvalidArgument(kind + ": groups of " + std::to_string(group) + " samples; a group has at least 1");

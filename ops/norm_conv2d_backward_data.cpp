@@ -1,8 +1,10 @@
 // The gradient of x where y = conv2d(relu(batch_norm(x)), w): batch_norm_backward of conv2d_backward_data, some input
 // channels at a time, because a normalisation's gradient needs all samples of a channel, but one channel only. So the
 // gradient of the normalised values never exists as a whole, and what it is added to, or x, may become the result.
-// Where two convolutions read the same normalised values, their gradients are summed here: a kind of its own.
-#include "convolution_types.h"
+// Where two convolutions read the same normalised values, their gradients are summed here: a kind of its own. Where
+// every sample has statistics of its own there are no slices: norm_conv2d_group_backward_data.cpp.
+#include "norm_conv2d_backward_data.h"
+
 #include "norm_conv2d.h"
 #include "norm_gradient.h"
 #include "registration.h"
@@ -11,29 +13,13 @@
 namespace thimble {
 namespace {
 
+using namespace norm_conv_data;
+
 constexpr const char* kKind = "norm_conv2d_backward_data";
 constexpr const char* kPairKind = "norm_conv2d_pair_backward_data";
 constexpr std::int64_t kSmallest = 8, kSlices = 4;
 
 constexpr Bytes kGroup{128 * 1024};  // of the second convolution's gradient exist at a time in a task
-
-enum Input : std::size_t { kDy, kW, kX, kMean, kVariance, kGamma, kBeta, kInputs };
-constexpr std::size_t kAdded = 7;                   // with the attribute `add`: what is added to dx
-constexpr std::size_t kSecondDy = 7, kSecondW = 8;  // of a pair
-
-Attributes second_window(const Attributes& attributes) {
-  return {{"stride", int_attribute(attributes, "second_stride")},
-          {"padding", int_attribute(attributes, "second_padding")}};
-}
-
-ConvolutionSizes sizes_of(const OpShape& shape) {
-  return convolution_sizes(shape.inputs[kX], shape.inputs[kW], shape.inputs[kDy], shape.attributes);
-}
-
-ConvolutionSizes second_sizes_of(const OpShape& shape) {
-  return convolution_sizes(shape.inputs[kX], shape.inputs[kSecondW], shape.inputs[kSecondDy],
-                           second_window(shape.attributes));
-}
 
 ConvolutionSizes slice_of(ConvolutionSizes sizes, std::int64_t channels) {
   sizes.inputs_of_weights = sizes.inputs;
@@ -169,14 +155,17 @@ void expect_gradient(const char* kind, const TensorType& dy, const TensorType& w
     throw InvalidArgument(std::string(kind) + ": the gradient does not fit the input it is asked for");
 }
 
+bool has_slices(const std::vector<TensorType>& in) { return groups_per_sample(in[kMean]) == 0; }
+
 // `in` has kInputs inputs at least.
 std::vector<OutputSpec> infer_common(const char* kind, const std::vector<TensorType>& in,
                                      const Attributes& attributes) {
   expect_activation(kind, in[kX]);
   expect_gradient(kind, in[kDy], in[kW], in[kX], attributes);
-  for (std::size_t i = kMean; i < kInputs; ++i) expect_vector(kind, in[i], in[kX].shape[3]);
+  expect_moments(kind, in, kMean, in[kX]);
+  for (std::size_t i = kGamma; i < kInputs; ++i) expect_vector(kind, in[i], in[kX].shape[3]);
   real_attribute(attributes, "epsilon");
-  if (const std::int64_t channels = int_attribute(attributes, "channels"); channels < 1)
+  if (const std::int64_t channels = has_slices(in) ? int_attribute(attributes, "channels") : 1; channels < 1)
     throw InvalidArgument(std::string(kind) + ": " + std::to_string(channels) + " channels at a time; at least 1");
   return {{"", in[kX]}, {"gamma", in[kGamma], Role::gradient}, {"beta", in[kBeta], Role::gradient}};
 }
@@ -205,8 +194,14 @@ OpDefinition definition(const char* kind, bool is_pair) {
     if (is_pair) total.flops += convolution_cost(second_sizes_of(shape), shape).flops;
     return total;
   };
-  d.workspace = [is_pair](const OpShape& shape) { return NormConvolutionData(shape, is_pair).workspace(); };
-  d.make_kernel = [is_pair](const OpShape& shape) { return std::make_unique<NormConvolutionData>(shape, is_pair); };
+  d.workspace = [is_pair](const OpShape& shape) {
+    return has_slices(shape.inputs) ? NormConvolutionData(shape, is_pair).workspace()
+                                    : group_norm_workspace(shape, is_pair);
+  };
+  d.make_kernel = [is_pair](const OpShape& shape) -> std::unique_ptr<Kernel> {
+    if (!has_slices(shape.inputs)) return make_group_norm_kernel(shape, is_pair);
+    return std::make_unique<NormConvolutionData>(shape, is_pair);
+  };
   d.in_place = {{kX, 0}};
   if (!is_pair) d.in_place.push_back({kAdded, 0});
   return d;

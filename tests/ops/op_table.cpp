@@ -356,6 +356,46 @@ void add_group_norm_gradients(std::vector<Row>& rows) {
   }
 }
 
+// Convolutions that normalise by every sample's groups: samples at a time that do and do not divide the chunks, which
+// the sizes decide in the data gradient.
+void add_group_norm_convolutions(std::vector<Row>& rows) {
+  const auto row = [&](const std::string& name, Shape x, Shape w, std::int64_t stride, std::int64_t groups,
+                       std::int64_t at_a_time) {
+    const Shape c{x.back()}, y{x[0], (x[1] - 1) / stride + 1, (x[2] - 1) / stride + 1, w[0]};
+    RowInput mean = samples({x[0], groups}), variance = samples({x[0], groups});
+    variance.fill = Fill::positive;
+    const auto add = [&](const char* suffix, const char* kind, std::vector<RowInput> inputs, Attributes attributes,
+                         double tolerance) {
+      rows.push_back({name + suffix, kind, std::move(inputs), std::move(attributes), tolerance, kSums, rows.size()});
+    };
+    Attributes attributes = window(stride, w[2] / 2), forward = norm_window(stride, w[2] / 2, at_a_time);
+    attributes["epsilon"] = 1e-5;
+    add("", "norm_conv2d", {samples(x), mean, variance, weights(c), weights(c), weights(w)}, forward, 5e-6);
+    Attributes with_kernel = forward, adds = attributes, pair = attributes;
+    forward["add"] = adds["add"] = std::int64_t{1};
+    add("_added", "norm_conv2d", {samples(x), mean, variance, weights(c), weights(c), weights(w), samples(y)}, forward,
+        5e-6);
+    with_kernel["kernel_height"] = w[2];
+    with_kernel["kernel_width"] = w[3];
+    add("_weights", "norm_conv2d_backward_weights", {samples(x), mean, variance, weights(c), weights(c), samples(y)},
+        with_kernel, 1e-5);
+    std::vector<RowInput> data{samples(y), weights(w), samples(x), mean, variance, weights(c), weights(c)};
+    add("_data", "norm_conv2d_backward_data", data, attributes, 1e-5);
+    data.push_back(samples(x));
+    add("_data_added", "norm_conv2d_backward_data", data, adds, 1e-5);
+    data.back() = samples({x[0], y[1], y[2], 6});
+    data.push_back(weights({6, x[3], 1, 1}));
+    pair["second_stride"] = stride;
+    pair["second_padding"] = std::int64_t{0};
+    add("_data_second", "norm_conv2d_pair_backward_data", data, pair, 1e-5);
+  };
+  row("group_norm_conv", {21, 8, 8, 16}, {16, 16, 3, 3}, 1, 4, 2);
+  row("group_norm_conv_stride_2", {17, 8, 8, 32}, {24, 32, 3, 3}, 2, 16, 1);
+  row("group_norm_conv_1x1", {5, 5, 6, 12}, {7, 12, 1, 1}, 1, 12, 1000);
+  row("group_norm_conv_two_at_a_time", {21, 32, 32, 16}, {8, 16, 3, 3}, 1, 2, 2);
+  row("group_norm_conv_one_sample", {1, 9, 7, 10}, {3, 10, 3, 3}, 1, 1, 1);
+}
+
 }  // namespace
 
 std::vector<Row> op_table() {
@@ -371,6 +411,7 @@ std::vector<Row> op_table() {
   add_stray_attributes(rows);
   add_group_norms(rows);
   add_group_norm_gradients(rows);
+  add_group_norm_convolutions(rows);
   return rows;
 }
 
