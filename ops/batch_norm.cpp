@@ -16,7 +16,7 @@ void normalize(const OpShape& shape, const KernelArguments& a, const NormSizes& 
   const bool relu = flag(shape.attributes, "relu");
   parallel_chunks(shape.device.threads, s.chunks.count, [&](std::int64_t k) {
     for (std::int64_t n = s.chunks.begin(k); n < s.chunks.end(k); ++n) {
-      normalize_rows(x + n * sample, y + n * sample, s.rows_per_sample, s.channels, factors, relu);
+      normalize_rows(x + n * sample, s.channels, y + n * sample, s.rows_per_sample, s.channels, factors, relu);
       if (mask != nullptr)
         write_mask(y + n * sample, sample, reinterpret_cast<std::uint32_t*>(mask) + n * mask_words(sample));
     }

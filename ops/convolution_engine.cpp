@@ -80,10 +80,11 @@ Bytes aligned(std::size_t size) { return align_up(Bytes{static_cast<std::int64_t
 
 }  // namespace
 
-ConvolutionEngine::ConvolutionEngine(ConvolutionPass pass, const ConvolutionSizes& sizes, std::int64_t group)
+ConvolutionEngine::ConvolutionEngine(ConvolutionPass pass, const ConvolutionSizes& sizes, std::int64_t group,
+                                     std::int64_t most_chunks)
     : pass_(pass),
       sizes_(sizes),
-      chunks_(chunks(pass, sizes)),
+      chunks_(most_chunks > 0 ? Chunks::of(sizes.samples, most_chunks) : chunks(pass, sizes)),
       group_(group > 0 ? std::min(group, chunks_.size) : chunks_.size),
       source_bytes_(sizes.height * sizes.width * sizes.inputs * 4),
       destination_bytes_(sizes.out_height * sizes.out_width * sizes.outputs * 4) {

@@ -39,8 +39,9 @@ struct SampleAdder {
 /// chunks in several groups take one more packed gradient per slot: oneDNN overwrites what it is given.
 class ConvolutionEngine {
  public:
-  /// `group`: how many samples a primitive takes at once; 0 is a whole chunk.
-  ConvolutionEngine(ConvolutionPass pass, const ConvolutionSizes& sizes, std::int64_t group = 0);
+  /// `group`: how many samples a primitive takes at once; 0 is a whole chunk. `most_chunks`: 0 is what `chunks` says.
+  ConvolutionEngine(ConvolutionPass pass, const ConvolutionSizes& sizes, std::int64_t group = 0,
+                    std::int64_t most_chunks = 0);
   static Chunks chunks(ConvolutionPass pass, const ConvolutionSizes& sizes);
   Bytes workspace(int threads) const;
   std::int64_t group() const { return group_; }  ///< never more than a chunk

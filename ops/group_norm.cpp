@@ -44,8 +44,8 @@ void forward(const OpShape& shape, const KernelArguments& a) {
     const ScaleShift factors = scale_shift(at + factors_at(s, groups).value, s.channels, floats(a.inputs[1]),
                                            floats(a.inputs[2]), moments, epsilon);
     const std::int64_t first = n * s.elements_per_sample();
-    normalize_rows(floats(a.inputs[0]) + first, floats(a.outputs[0]) + first, s.rows_per_sample, s.channels, factors,
-                   relu);
+    normalize_rows(floats(a.inputs[0]) + first, s.channels, floats(a.outputs[0]) + first, s.rows_per_sample, s.channels,
+                   factors, relu);
   });
 }
 

@@ -36,12 +36,13 @@ class Joiner {
     return t.consumers.size() == 1 && !t.is_output ? t.consumers.front() : kNoOp;
   }
 
-  // Of two convolutions the one with more weights takes in the sum.
+  // Of two convolutions the one with fewer weights takes in the sum: the projection. The other may lie in place of what
+  // it reads then, so that a projecting block is made from its input and one more map.
   void join_sum(OpId id) {
     const Op& sum = graph_.ops[id];
     OpId convolution = kNoOp;
     TensorId added = kNoTensor;
-    std::int64_t most = 0;
+    std::int64_t fewest = 0;
     for (std::size_t i = 0; i < 2; ++i) {
       const TensorId made = sum.inputs[i], other = sum.inputs[1 - i];
       const OpId part = graph_.tensors[made].producer;
@@ -49,10 +50,10 @@ class Joiner {
       const Op& op = graph_.ops[part];
       if (op.kind != "norm_conv2d" || flag(op.attributes, "add")) continue;
       const std::int64_t weights = element_count(graph_.tensors[op.inputs[5]].type);
-      if (weights <= most) continue;
+      if (convolution != kNoOp && weights >= fewest) continue;
       convolution = part;
       added = other;
-      most = weights;
+      fewest = weights;
     }
     if (convolution == kNoOp) return;
     Op joined = graph_.ops[convolution];

@@ -112,8 +112,12 @@ class Rewriter {
     op.kind = is_weights ? "norm_conv2d_backward_weights" : "norm_conv2d";
     op.inputs = norm.inputs_with(op.inputs[1]);
     op.attributes["epsilon"] = norm.epsilon;
-    op.attributes["group"] =
-        is_weights ? norm_conv_weights_group(x, second, graph_.tensors[op.outputs[0]].type) : norm_conv_group(x);
+    op.attributes["group"] = norm_conv_group(x);
+    if (!is_weights) return op;
+    const TensorType& w = graph_.tensors[op.outputs[0]].type;
+    const std::int64_t channels = norm_conv_weights_slice(x);
+    op.attributes["channels"] = channels;
+    op.attributes["group"] = norm_conv_weights_group(x, second, w, channels);
     return op;
   }
 

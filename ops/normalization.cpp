@@ -29,12 +29,12 @@ THIMBLE_CLONES void sum_block(const float* __restrict x, const float* __restrict
     }
 }
 
-THIMBLE_CLONES void scale_rows(const float* x, float* y, std::int64_t rows, std::int64_t channels,
+THIMBLE_CLONES void scale_rows(const float* x, std::int64_t stride, float* y, std::int64_t rows, std::int64_t channels,
                                const float* __restrict scale, const float* __restrict shift, bool relu) {
   for (std::int64_t r = 0; r < rows; ++r)
 #pragma GCC ivdep
     for (std::int64_t c = 0; c < channels; ++c) {
-      const float v = x[r * channels + c] * scale[c] + shift[c];
+      const float v = x[r * stride + c] * scale[c] + shift[c];
       y[r * channels + c] = relu && v < 0 ? 0.0f : v;  // a NaN stays one
     }
 }
@@ -136,9 +136,9 @@ ScaleShift scale_shift(std::byte* memory, std::int64_t channels, const float* ga
   return factors;
 }
 
-void normalize_rows(const float* x, float* y, std::int64_t rows, std::int64_t channels, const ScaleShift& factors,
-                    bool relu) {
-  scale_rows(x, y, rows, channels, factors.scale, factors.shift, relu);
+void normalize_rows(const float* x, std::int64_t stride, float* y, std::int64_t rows, std::int64_t channels,
+                    const ScaleShift& factors, bool relu) {
+  scale_rows(x, stride, y, rows, channels, factors.scale, factors.shift, relu);
 }
 
 THIMBLE_CLONES void keep_where_normalized_is_positive(const float* from, const float* x, std::int64_t rows,

@@ -73,9 +73,9 @@ inline Bytes scale_shift_bytes(std::int64_t channels) { return align_up(Bytes{8 
 ScaleShift scale_shift(std::byte* memory, std::int64_t channels, const float* gamma, const float* beta,
                        const Moments& moments, double epsilon);
 
-/// y may be x.
-void normalize_rows(const float* x, float* y, std::int64_t rows, std::int64_t channels, const ScaleShift& factors,
-                    bool relu);
+/// Rows of x are `stride` floats apart, those of y `channels`; y may be x where that is the same.
+void normalize_rows(const float* x, std::int64_t stride, float* y, std::int64_t rows, std::int64_t channels,
+                    const ScaleShift& factors, bool relu);
 
 /// to = from where the normalised x is positive, else 0: the gate of the ReLU behind `normalize_rows`, without its
 /// output. Rows of `columns` channels, one behind the other.

@@ -35,6 +35,7 @@ void register_ops(OpRegistry& registry) {
   register_group_norm_backward(registry);
   register_norm_conv2d(registry);
   register_norm_conv2d_backward_data(registry);
+  register_norm_conv2d_backward_weights(registry);
   register_norm_conv_rewrite(registry);
   register_relu(registry);
   register_add(registry);

@@ -26,6 +26,7 @@ void register_group_norm(OpRegistry& registry);
 void register_group_norm_backward(OpRegistry& registry);
 void register_norm_conv2d(OpRegistry& registry);
 void register_norm_conv2d_backward_data(OpRegistry& registry);
+void register_norm_conv2d_backward_weights(OpRegistry& registry);
 void register_norm_conv_rewrite(OpRegistry& registry);
 void register_relu(OpRegistry& registry);
 void register_add(OpRegistry& registry);

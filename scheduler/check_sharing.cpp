@@ -56,7 +56,9 @@ class OutputCheck {
       return pair.output >= 0 && static_cast<std::size_t>(pair.output) == k_ && pair.input >= 0 &&
              static_cast<std::size_t>(pair.input) == shared_[0];
     });
-    if (!is_allowed || shared_.size() > 1 || !has_samples_of(shared_[0]))
+    const TensorType& over = check_.graph.tensors[tensor_of_input(shared_[0])].type;
+    const bool is_as_large = bytes_of(over) == bytes_of(check_.tensor_of(output_).type);
+    if (!is_allowed || !is_as_large || shared_.size() > 1 || !has_samples_of(shared_[0]))
       report("over its input '" + check_.graph.tensors[tensor_of_input(shared_[0])].name +
              "', which its kind does not allow");
   }

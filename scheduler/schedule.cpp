@@ -214,7 +214,8 @@ class ScheduleBuilder {
                              }) == 1;  // views of it count too
       const bool free = std::count(taken.begin(), taken.end(), instance.storage) == 0;
       const bool survives_iteration = in_body(step) && (instance.whole_batch || outlives_iteration(instance.storage));
-      if (dies_here && read_once && free && !storage.persistent && !survives_iteration && storage.size == size &&
+      const bool as_large = storage.size == size && bytes_of(graph_.tensors[input].type) == bytes_of(tensor.type);
+      if (dies_here && read_once && free && !storage.persistent && !survives_iteration && as_large &&
           accumulates_[id] == 0)
         return instance.storage;
     }

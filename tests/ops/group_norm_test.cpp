@@ -95,8 +95,9 @@ TEST_F(GroupNorm, RefusesOtherRanksVectorsAndMoments) {
 TEST_F(GroupNorm, ConvolutionsRefuseMomentsOfOtherSamplesOrGroups) {
   const TensorType x = batched({2, 4, 4, 12}), c = plain({12}), w = plain({5, 12, 3, 3}), y = batched({2, 4, 4, 5});
   const Attributes attributes{
-      {"stride", std::int64_t{1}}, {"padding", std::int64_t{1}},       {"epsilon", 1e-5},
-      {"group", std::int64_t{1}},  {"kernel_height", std::int64_t{3}}, {"kernel_width", std::int64_t{3}}};
+      {"stride", std::int64_t{1}},      {"padding", std::int64_t{1}},   {"epsilon", 1e-5},
+      {"group", std::int64_t{1}},       {"channels", std::int64_t{12}}, {"kernel_height", std::int64_t{3}},
+      {"kernel_width", std::int64_t{3}}};
   const auto all = [&](const TensorType& mean, const TensorType& variance) {
     return std::vector{refusal("norm_conv2d", {x, mean, variance, c, c, w}, attributes),
                        refusal("norm_conv2d_backward_weights", {x, mean, variance, c, c, y}, attributes),
@@ -198,10 +199,11 @@ TEST_P(GroupNormConv, ForwardAndWeightsGradientHaveTheBitsOfSeparateOps) {
                     with(window(), {{"epsilon", 1e-5}, {"group", group}})) ==
                 run("conv2d", {x_, w_}, {norm_[0], w()}, window()))
         << "groups of " << group;
-  EXPECT_TRUE(run("norm_conv2d_backward_weights", {x_, moments_, moments_, channel_, channel_, y_type()},
-                  {x(), norm_[1], norm_[2], gamma(), beta(), dy},
-                  with(kernel, {{"epsilon", 1e-5}, {"group", std::int64_t{1000}}})) ==
-              run("conv2d_backward_weights", {x_, y_type()}, {norm_[0], dy}, kernel));
+  EXPECT_TRUE(
+      run("norm_conv2d_backward_weights", {x_, moments_, moments_, channel_, channel_, y_type()},
+          {x(), norm_[1], norm_[2], gamma(), beta(), dy},
+          with(kernel, {{"epsilon", 1e-5}, {"group", std::int64_t{1000}}, {"channels", GetParam().channels}})) ==
+      run("conv2d_backward_weights", {x_, y_type()}, {norm_[0], dy}, kernel));
 }
 
 TEST_P(GroupNormConv, DataGradientsHaveTheBitsOfSeparateOps) {

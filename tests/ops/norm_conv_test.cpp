@@ -73,6 +73,7 @@ class NormConv : public ::testing::TestWithParam<Case> {
   }
   static Attributes with_kernel(Attributes attributes) {
     attributes["kernel_height"] = attributes["kernel_width"] = GetParam().kernel;
+    attributes["channels"] = GetParam().channels;
     return attributes;
   }
   std::vector<TensorType> normalized_types(TensorType last) const {
@@ -140,6 +141,28 @@ TEST_P(NormConv, WorkspaceGrowsWithThreadsUpToTheChunks) {
   const Bytes scratch = align_up(4 * std::min(c.group, chunk) * c.side * c.side * c.channels * Bytes{1}, kAlignment);
   for (int threads = 2; threads <= 10; ++threads)
     EXPECT_EQ(workspace(threads), workspace(1) + scratch * (std::min<std::int64_t>(threads, chunks) - 1)) << threads;
+}
+
+// What the gradient of a whole batch needs beside its arguments: by slices, for each thread about a quarter of it
+// twice.
+TEST(NormConvWorkspace, LargeWeightsGradientsNeedLessThanTwiceTheirBytes) {
+  OpRegistry registry;
+  register_ops(registry);
+  const TensorType x = batched({100, 8, 8, 128}), c = plain({128}), w = plain({128, 128, 3, 3});
+  OpShape shape{{x, c, c, c, c, x}, {w}, {}, {}};
+  shape.device.threads = 2;
+  const auto workspace = [&](std::int64_t channels, std::int64_t group) {
+    shape.attributes = {{"stride", std::int64_t{1}},
+                        {"padding", std::int64_t{1}},
+                        {"epsilon", 1e-5},
+                        {"group", group},
+                        {"channels", channels},
+                        {"kernel_height", std::int64_t{3}},
+                        {"kernel_width", std::int64_t{3}}};
+    return registry.workspace("norm_conv2d_backward_weights", shape);
+  };
+  EXPECT_LT(workspace(32, 16), bytes_of(w) * 2);
+  EXPECT_GT(workspace(128, 25), bytes_of(w) * 6);
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, NormConv,
@@ -383,6 +406,7 @@ TEST(NormConvRules, RefusesEmptyGroupsAndOtherVectors) {
                                       {"padding", std::int64_t{1}},
                                       {"epsilon", 1e-5},
                                       {"group", group},
+                                      {"channels", std::int64_t{3}},
                                       {"kernel_height", std::int64_t{3}},
                                       {"kernel_width", std::int64_t{3}}});
     } catch (const InvalidArgument& error) {

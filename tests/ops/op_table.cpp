@@ -59,28 +59,30 @@ void add_stray_attributes(std::vector<Row>& rows) {
   }
 }
 
-// What sums gradients over microbatches: in the first and in another, and into what is there already.
+// What sums a gradient over microbatches: in the first and in another, and into what is there already.
+void add_weight_sum(std::vector<Row>& rows, const std::string& name, const char* kind, std::vector<RowInput> inputs,
+                    Attributes attributes, const Shape& w) {
+  attributes["kernel_height"] = w[2];
+  attributes["kernel_width"] = w[3];
+  Attributes sums = attributes, adds = attributes;
+  sums[kAccumulates] = std::int64_t{1};
+  adds[kAddsToLast] = std::int64_t{1};
+  rows.push_back({name + "_sum_first", kind, inputs, sums, 1e-5, kSums, rows.size()});
+  rows.push_back({name + "_sum_next", kind, inputs, sums, 1e-5, kSums, rows.size(), false, 0, false});
+  inputs.push_back(weights(w));
+  rows.push_back({name + "_add", kind, inputs, adds, 1e-5, kSums, rows.size()});
+}
+
 void add_weight_sums(std::vector<Row>& rows) {
-  const auto add = [&](const std::string& name, const char* kind, std::vector<RowInput> inputs, Attributes attributes,
-                       const Shape& w) {
-    attributes["kernel_height"] = w[2];
-    attributes["kernel_width"] = w[3];
-    Attributes sums = attributes, adds = attributes;
-    sums[kAccumulates] = std::int64_t{1};
-    adds[kAddsToLast] = std::int64_t{1};
-    rows.push_back({name + "_sum_first", kind, inputs, sums, 1e-5, kSums, rows.size()});
-    rows.push_back({name + "_sum_next", kind, inputs, sums, 1e-5, kSums, rows.size(), false, 0, false});
-    inputs.push_back(weights(w));
-    rows.push_back({name + "_add", kind, inputs, adds, 1e-5, kSums, rows.size()});
-  };
   const auto both = [&](const std::string& name, const Shape& x, const Shape& dy, const Shape& w, std::int64_t stride) {
     const Shape c{x[3]};
     Attributes attributes = window(stride, w[2] / 2);
-    add("conv_weights_" + name, "conv2d_backward_weights", {samples(x), samples(dy)}, attributes, w);
+    add_weight_sum(rows, "conv_weights_" + name, "conv2d_backward_weights", {samples(x), samples(dy)}, attributes, w);
     attributes["epsilon"] = 1e-5;
     attributes["group"] = std::int64_t{2};
-    add("norm_conv_weights_" + name, "norm_conv2d_backward_weights",
-        {samples(x), weights(c), positive(c), weights(c), weights(c), samples(dy)}, attributes, w);
+    attributes["channels"] = x[3];
+    add_weight_sum(rows, "norm_conv_weights_" + name, "norm_conv2d_backward_weights",
+                   {samples(x), weights(c), positive(c), weights(c), weights(c), samples(dy)}, attributes, w);
   };
   both("3x3", {19, 8, 8, 16}, {19, 8, 8, 16}, {16, 16, 3, 3}, 1);
   both("one_sample", {1, 4, 4, 32}, {1, 4, 4, 64}, {64, 32, 3, 3}, 1);
@@ -216,6 +218,7 @@ void add_norm_convolutions(std::vector<Row>& rows) {
     rows.push_back({name, "norm_conv2d", inputs, attributes, 5e-6, kSums, rows.size()});
     attributes["kernel_height"] = w[2];
     attributes["kernel_width"] = w[3];
+    attributes["channels"] = x.back();
     const auto extent = [&](std::size_t axis) { return (x[axis] + 2 * padding - w[axis + 1]) / stride + 1; };
     inputs.back() = samples({x[0], extent(1), extent(2), w[0]});
     rows.push_back({name + "_weights", "norm_conv2d_backward_weights", inputs, attributes, 1e-5, kSums, rows.size()});
@@ -305,6 +308,23 @@ void add_parts_of_norms(std::vector<Row>& rows) {
   }
 }
 
+// By slices that do and do not divide the channels, and of more channels than there are.
+void add_sliced_weight_sums(std::vector<Row>& rows) {
+  const auto row = [&](const std::string& name, const Shape& x, const Shape& dy, const Shape& w, std::int64_t stride,
+                       std::int64_t group, std::int64_t channels) {
+    const Shape c{x[3]};
+    Attributes attributes = norm_window(stride, w[2] / 2, group);
+    attributes["channels"] = channels;
+    add_weight_sum(rows, "norm_conv_weights_sliced_" + name, "norm_conv2d_backward_weights",
+                   {samples(x), weights(c), positive(c), weights(c), weights(c), samples(dy)}, attributes, w);
+  };
+  row("3x3", {19, 8, 8, 32}, {19, 8, 8, 16}, {16, 32, 3, 3}, 1, 4, 8);
+  row("odd", {5, 7, 5, 5}, {5, 4, 3, 7}, {7, 5, 3, 3}, 2, 2, 2);
+  row("1x1", {5, 8, 8, 24}, {5, 4, 4, 8}, {8, 24, 1, 1}, 2, 1000, 16);
+  row("one_sample", {1, 4, 4, 32}, {1, 4, 4, 16}, {16, 32, 3, 3}, 1, 1, 8);
+  row("too_wide", {3, 4, 4, 8}, {3, 4, 4, 8}, {8, 8, 3, 3}, 1, 2, 1000);
+}
+
 // Groups of one channel, of some, of all; a channel count beyond a tile, a sample of one pixel.
 void add_group_norms(std::vector<Row>& rows) {
   const auto row = [&](const std::string& name, Shape x, std::int64_t groups, std::int64_t relu, double offset) {
@@ -377,6 +397,7 @@ void add_group_norm_convolutions(std::vector<Row>& rows) {
         5e-6);
     with_kernel["kernel_height"] = w[2];
     with_kernel["kernel_width"] = w[3];
+    with_kernel["channels"] = x.back() * 2 / 5;  // a slice that ends within a group
     add("_weights", "norm_conv2d_backward_weights", {samples(x), mean, variance, weights(c), weights(c), samples(y)},
         with_kernel, 1e-5);
     std::vector<RowInput> data{samples(y), weights(w), samples(x), mean, variance, weights(c), weights(c)};
@@ -409,6 +430,7 @@ std::vector<Row> op_table() {
   add_norm_convolution_gradients(rows);
   add_parts_of_norms(rows);
   add_stray_attributes(rows);
+  add_sliced_weight_sums(rows);
   add_group_norms(rows);
   add_group_norm_gradients(rows);
   add_group_norm_convolutions(rows);

@@ -208,9 +208,13 @@ TEST_P(OpTable, BitsDoNotDependOnThreadsOrStorage) {
     EXPECT_TRUE(run_guarded(registry(), run_of(GetParam(), threads)).outputs == one.outputs) << threads << " threads";
   const OpDefinition& definition = registry().at(run.kind);
   std::vector<InPlacePair> pairs;
-  for (InPlacePair pair : definition.in_place)
-    if (static_cast<std::size_t>(pair.input) < run.inputs.size()) pairs.push_back(pair);
   const auto specs = definition.infer(run.types, run.attributes);
+  for (InPlacePair pair : definition.in_place) {
+    const auto input = static_cast<std::size_t>(pair.input);
+    if (input < run.inputs.size() &&
+        bytes_of(run.types[input]) == bytes_of(specs[static_cast<std::size_t>(pair.output)].type))
+      pairs.push_back(pair);
+  }
   for (std::size_t i = 0; i < specs.size(); ++i)
     if (specs[i].version_of_input >= 0) pairs.push_back({specs[i].version_of_input, static_cast<int>(i)});
   for (InPlacePair pair : pairs) {

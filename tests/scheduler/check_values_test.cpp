@@ -70,6 +70,24 @@ TEST(CheckSharing, FindsAnInputReadTwiceAndWrittenOver) {
   expect_finding(plan_of(registry, g), {"add(a, a) over a", "makes 'twice' over its input 'a'", put("twice", "a")});
 }
 
+// Padded they are alike, but a sample of one does not lie where the same sample of the other does.
+TEST(CheckSharing, FindsAnOutputOverAnInputOfAnotherSize) {
+  OpRegistry registry = tiny_registry();
+  OpDefinition wider = scale_op();
+  wider.kind = "four_columns";
+  wider.infer = [](const std::vector<TensorType>& types, const Attributes&) {
+    return outputs_like({DType::f32, {types.at(0).shape[0], 4}, true});
+  };
+  registry.add(wider);
+  auto [g, x] = start();
+  const TensorId a = g.add_op(registry, "scale", "a", {x}, {{"factor", 2.0}}).front();
+  g.mark_output(g.add_op(registry, "four_columns", "columns", {a}).front());
+  Plan plan = plan_of(registry, g);
+  ASSERT_EQ(storage(plan, "columns").size, storage(plan, "a").size);
+  EXPECT_NE(storage_of(plan, "columns"), storage_of(plan, "a"));
+  expect_finding(plan, {"another size", "makes 'columns' over its input 'a'", put("columns", "a")}, registry);
+}
+
 TEST(CheckValues, FindsAWholeBatchThatTheNextMicrobatchWouldNotFind) {
   const OpRegistry registry = tiny_registry();
   auto [g, x] = start();

@@ -23,10 +23,10 @@ inline std::string joined(const std::vector<std::string>& lines) {
   return all;
 }
 
-inline void expect_finding(const Plan& plan, const Damage& damage) {
+inline void expect_finding(const Plan& plan, const Damage& damage, const OpRegistry& registry = tiny_registry()) {
   Plan damaged = plan;
   damage.apply(damaged);
-  const std::string findings = joined(check_plan(damaged, tiny_registry()));
+  const std::string findings = joined(check_plan(damaged, registry));
   EXPECT_NE(findings.find(damage.finding), std::string::npos)
       << damage.what << "\nexpected: " << damage.finding << "\nfound:\n"
       << findings;

@@ -103,7 +103,8 @@ struct OpDefinition {
   std::function<OpCost(const OpShape&)> cost;      ///< empty: bytes of inputs and outputs, no FLOPs
   std::function<Bytes(const OpShape&)> workspace;  ///< empty: none
   std::function<std::unique_ptr<Kernel>(const OpShape&)> make_kernel;
-  /// The output may take the input's storage where that dies here; inputs that an op lacks do not count.
+  /// The output may take the input's storage where that dies here and both are as many bytes; inputs that an op lacks
+  /// do not count.
   std::vector<InPlacePair> in_place;
   bool view = false;         ///< output 0 is the bytes of input 0 under another shape; no kernel runs
   bool once = false;         ///< changes state: never recomputed
