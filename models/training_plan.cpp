@@ -44,7 +44,7 @@ Graph evaluation_graph(const TrainingChoices& choices, const OpRegistry& registr
   return rewritten(build_wide_resnet(choices.model, registry, batch, Mode::evaluate), choices, registry);
 }
 
-// The option `fuse`: nothing, batch normalisation with its ReLU, or both with the convolution behind them.
+// The option `fuse`: nothing, normalisation with its ReLU, or both with the convolution behind them.
 const char* fuse_text(const TrainingChoices& choices) {
   if (choices.fuse_convolutions) return "conv";
   return choices.model.fuse ? "auto" : "off";
@@ -64,7 +64,7 @@ std::map<std::string, std::string> options_of(const TrainingChoices& choices) {
           {"classes", std::to_string(choices.model.classes)},
           {"dropout", number_text(choices.model.dropout)},
           {"fuse", fuse_text(choices)},
-          {"norm", "batch"},
+          {"norm", choices.model.norm == Norm::group ? "group" : "batch"},
           {"train_samples", std::to_string(choices.train_samples)},
           {"test_samples", std::to_string(choices.test_samples)},
           {"momentum", number_text(choices.sgd.momentum)},
@@ -107,8 +107,7 @@ PlanRequest request_training(const TrainingChoices& choices, const OpRegistry& r
   if (choices.batch <= 0)
     throw InvalidArgument("batch of " + std::to_string(choices.batch) + " samples; it has at least 1");
   if (choices.fuse_convolutions && !choices.model.fuse)
-    throw InvalidArgument(
-        "convolutions cannot take in a batch normalisation whose ReLU is an op of its own; set model.fuse");
+    throw InvalidArgument("convolutions cannot take in a normalisation whose ReLU is an op of its own; set model.fuse");
   const std::vector<std::int64_t> cut =
       choices.microbatches.empty() ? std::vector{choices.batch} : choices.microbatches;
   const std::int64_t part = *std::max_element(cut.begin(), cut.end());
@@ -157,6 +156,9 @@ TrainingChoices choices_of(const Plan& plan) {
     throw BadInput("plan: option 'fuse' is '" + fuse + "', not off, auto or conv");
   choices.model.fuse = fuse != "off";
   choices.fuse_convolutions = fuse == "conv";
+  const std::string& norm = option(plan, "norm");
+  if (norm != "batch" && norm != "group") throw BadInput("plan: option 'norm' is '" + norm + "', not batch or group");
+  choices.model.norm = norm == "group" ? Norm::group : Norm::batch;
   choices.batch = plan.batch;
   choices.microbatches = plan.program(kTrainProgram).microbatches;
   choices.train_samples = numeric_option<std::int64_t>(plan, "train_samples", 1, std::int64_t{1} << 40);

@@ -13,6 +13,7 @@ namespace {
 constexpr double kEpsilon = 1e-5;
 constexpr double kStatisticsMomentum = 0.1;
 constexpr std::int64_t kStemChannels = 16;
+constexpr std::int64_t kNormGroups = 16;  // divides every channel count, since all are multiples of the stem's
 
 void check(const WideResNet& model) {
   const auto refuse = [](const char* what, int value, const char* rule) {
@@ -44,7 +45,7 @@ class Builder {
         const std::int64_t channels = (kStemChannels << group) * model_.width;
         x = block("block" + std::to_string(group * blocks + i), x, channels, group > 0 && i == 0 ? 2 : 1);
       }
-    x = normalize("final.bn", "final.relu", x);
+    x = normalize("final", "", x);
     x = op("global_average_pool", "pool", {x});
     const std::int64_t features = type(x).shape[1];
     const TensorId w = weight("classifier.weight", {model_.classes, features});
@@ -78,35 +79,47 @@ class Builder {
     return op("conv2d", name, {x, w}, {{"stride", stride}, {"padding", kernel / 2}});
   }
 
-  // Batch normalisation and ReLU, with the running statistics read or moved on.
-  TensorId normalize(const std::string& name, const std::string& relu_name, TensorId x) {
+  // Normalisation and ReLU.
+  TensorId normalize(const std::string& block, const std::string& number, TensorId x) {
+    const TensorId y = model_.norm == Norm::group ? normalize_groups(block + ".gn" + number, x)
+                                                  : normalize_batch(block + ".bn" + number, x);
+    return model_.fuse ? y : op("relu", block + ".relu" + number, {y});
+  }
+
+  Attributes norm_attributes() const { return {{"relu", std::int64_t{model_.fuse}}, {"epsilon", kEpsilon}}; }
+
+  TensorId normalize_groups(const std::string& name, TensorId x) {
+    const std::vector<std::int64_t> channels{type(x).shape[3]};
+    Attributes attributes = norm_attributes();
+    attributes["groups"] = kNormGroups;
+    const TensorId gamma = weight(name + ".weight", channels), beta = weight(name + ".bias", channels);
+    return op("group_norm", name, {x, gamma, beta}, attributes);
+  }
+
+  // With the running statistics read or moved on.
+  TensorId normalize_batch(const std::string& name, TensorId x) {
     const std::vector<std::int64_t> channels{type(x).shape[3]};
     const TensorId gamma = weight(name + ".weight", channels), beta = weight(name + ".bias", channels);
     const TensorId mean = graph_.add_input(name + ".running_mean", {DType::f32, channels}, Role::statistic);
     const TensorId variance = graph_.add_input(name + ".running_variance", {DType::f32, channels}, Role::statistic);
-    const Attributes attributes{{"relu", std::int64_t{model_.fuse}}, {"epsilon", kEpsilon}};
-    TensorId y{};
-    if (mode_ == Mode::evaluate) {
-      y = op("batch_norm_inference", name, {x, gamma, beta, mean, variance}, attributes);
-    } else {
-      const auto outputs = graph_.add_op(registry_, "batch_norm", name, {x, gamma, beta}, attributes);
-      y = outputs[0];
-      op("running_statistics", name + ".running", {outputs[1], outputs[2], mean, variance},
-         {{"momentum", kStatisticsMomentum}, {"elements_per_sample", type(x).shape[1] * type(x).shape[2]}});
-    }
-    return model_.fuse ? y : op("relu", relu_name, {y});
+    if (mode_ == Mode::evaluate)
+      return op("batch_norm_inference", name, {x, gamma, beta, mean, variance}, norm_attributes());
+    const auto outputs = graph_.add_op(registry_, "batch_norm", name, {x, gamma, beta}, norm_attributes());
+    op("running_statistics", name + ".running", {outputs[1], outputs[2], mean, variance},
+       {{"momentum", kStatisticsMomentum}, {"elements_per_sample", type(x).shape[1] * type(x).shape[2]}});
+    return outputs[0];
   }
 
   // The shortcut is the raw input, or a 1x1 convolution of the normalised one where channels or stride change. It comes
   // first, so that its gradient, wider than the block's, comes last.
   TensorId block(const std::string& name, TensorId x, std::int64_t channels, std::int64_t stride) {
     const bool project = stride != 1 || type(x).shape[3] != channels;
-    const TensorId first = normalize(name + ".bn1", name + ".relu1", x);
+    const TensorId first = normalize(name, "1", x);
     const TensorId shortcut = project ? convolution(name + ".shortcut", first, channels, 1, stride) : x;
     TensorId y = convolution(name + ".conv1", first, channels, 3, stride);
     if (model_.dropout > 0 && mode_ == Mode::train)
       y = op("dropout", name + ".dropout", {y}, {{"rate", model_.dropout}, {"stream", dropouts_++}});
-    y = normalize(name + ".bn2", name + ".relu2", y);
+    y = normalize(name, "2", y);
     y = convolution(name + ".conv2", y, channels, 3, 1);
     return op("add", name + ".add", {y, shortcut});
   }

@@ -27,23 +27,24 @@ void normalize(const OpShape& shape, const KernelArguments& a, const NormSizes& 
 void forward(const OpShape& shape, const KernelArguments& a) {
   const NormSizes s = NormSizes::of(shape.inputs[0]);
   float *mean = floats(a.outputs[1]), *variance = floats(a.outputs[2]);
-  compute_statistics(s, floats(a.inputs[0]), a.workspace, shape.device.threads, mean, variance);
+  compute_statistics(s, s.channels, floats(a.inputs[0]), a.workspace, shape.device.threads, mean, variance);
   const ScaleShift factors =
-      scale_shift(a.workspace + partial_sums_bytes(s).value, s.channels, floats(a.inputs[1]), floats(a.inputs[2]), mean,
-                  variance, real_attribute(shape.attributes, "epsilon"));
+      scale_shift(a.workspace + statistics_bytes(s, s.channels).value, s.channels, floats(a.inputs[1]),
+                  floats(a.inputs[2]), {mean, variance, s.channels}, real_attribute(shape.attributes, "epsilon"));
   normalize(shape, a, s, factors, flag(shape.attributes, "mask") ? a.outputs[3] : nullptr);
 }
 
 void statistics(const OpShape& shape, const KernelArguments& a) {
-  compute_statistics(NormSizes::of(shape.inputs[0]), floats(a.inputs[0]), a.workspace, shape.device.threads,
-                     floats(a.outputs[0]), floats(a.outputs[1]));
+  const NormSizes s = NormSizes::of(shape.inputs[0]);
+  compute_statistics(s, s.channels, floats(a.inputs[0]), a.workspace, shape.device.threads, floats(a.outputs[0]),
+                     floats(a.outputs[1]));
 }
 
 void inference(const OpShape& shape, const KernelArguments& a) {
   const NormSizes s = NormSizes::of(shape.inputs[0]);
   const ScaleShift factors =
-      scale_shift(a.workspace, s.channels, floats(a.inputs[1]), floats(a.inputs[2]), floats(a.inputs[3]),
-                  floats(a.inputs[4]), real_attribute(shape.attributes, "epsilon"));
+      scale_shift(a.workspace, s.channels, floats(a.inputs[1]), floats(a.inputs[2]),
+                  {floats(a.inputs[3]), floats(a.inputs[4]), s.channels}, real_attribute(shape.attributes, "epsilon"));
   normalize(shape, a, s, factors, nullptr);
 }
 
@@ -112,7 +113,7 @@ void gradient(GradientContext& g) {
 }
 
 Bytes factors_bytes(const OpShape& s) { return scale_shift_bytes(s.inputs[0].shape[3]); }
-Bytes sums_bytes(const OpShape& s) { return partial_sums_bytes(NormSizes::of(s.inputs[0])); }
+Bytes sums_bytes(const OpShape& s) { return statistics_bytes(NormSizes::of(s.inputs[0]), s.inputs[0].shape[3]); }
 
 }  // namespace
 

@@ -20,8 +20,7 @@ void backward(const OpShape& shape, const KernelArguments& a) {
                         .dy = floats(a.inputs[0]),
                         .x = floats(a.inputs[1]),
                         .gamma = floats(a.inputs[2]),
-                        .mean = floats(a.inputs[3]),
-                        .variance = floats(a.inputs[4]),
+                        .moments = {floats(a.inputs[3]), floats(a.inputs[4]), sizes.channels},
                         .gate = gate_of(shape.attributes),
                         .dx = floats(a.outputs[0]),
                         .dgamma = floats(a.outputs[1]),
@@ -53,7 +52,8 @@ void register_batch_norm_backward(OpRegistry& registry) {
   back.kind = "batch_norm_backward";
   back.infer = infer;
   back.workspace = [](const OpShape& shape) {
-    return norm_gradient_workspace(NormSizes::of(shape.inputs[0]), gate_of(shape.attributes));
+    const NormSizes sizes = NormSizes::of(shape.inputs[0]);
+    return norm_gradient_workspace(sizes, sizes.channels, gate_of(shape.attributes));
   };
   back.make_kernel = [](const OpShape& s) { return function_kernel(s, backward); };
   back.in_place = {{0, 0}};

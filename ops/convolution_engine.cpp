@@ -208,38 +208,40 @@ void ConvolutionEngine::reorder(const std::byte* plain, std::byte* workspace) {
 
 // Where a group's gradient goes that is not the chunk's first: packed, and added at once.
 void ConvolutionEngine::run_chunk(const Call& call, std::int64_t chunk, std::int64_t slot) {
-  ChunkRun& run = runs_[static_cast<std::size_t>(chunk)];
   std::byte* partial = call.workspace + (is_weights() ? chunk * packed_bytes_.value : 0);
   std::byte* further = call.workspace + ((packed_bytes_ + scratch_bytes_) * chunks_.count + packed_bytes_ * slot).value;
   for (std::int64_t n = chunks_.begin(chunk); n < chunks_.end(chunk); n += group_) {
     const bool is_first = n == chunks_.begin(chunk);
-    run_group(call, run, {n, std::min(chunks_.end(chunk), n + group_)}, is_first ? partial : further, slot);
+    run_group_of(call, {n, std::min(chunks_.end(chunk), n + group_)}, is_first ? partial : further, slot);
     if (is_weights() && !is_first)
       add_vectors(floats(partial), floats(further), floats(partial), static_cast<std::int64_t>(packed_.get_size()) / 4);
   }
 }
 
-void ConvolutionEngine::run_group(const Call& call, ChunkRun& run, HalfOpen samples, std::byte* packed,
-                                  std::int64_t slot) {
-  Piece& piece = run.pieces.front().samples == samples.size() ? run.pieces.front() : run.pieces.back();
+void ConvolutionEngine::run_group_of(const Call& call, HalfOpen samples, std::byte* packed, std::int64_t slot) {
   const std::byte* first = call.first.read(call.first.context, samples, slot);
-  set_one_thread();
-  {
-    const LibraryScope library;
-    const bool is_data = pass_ == ConvolutionPass::backward_data;
-    std::byte* result = call.adder != nullptr
-                            ? call.adder->scratch(call.adder->context, slot)
-                            : call.result + samples.begin * (is_data ? source_bytes_ : destination_bytes_);
-    set_handle(is_data ? piece.destination : piece.source, first);
-    if (is_data)
-      set_handle(piece.source, result);
-    else
-      set_handle(piece.destination, is_weights() ? call.second + samples.begin * destination_bytes_ : result);
-    if (is_weights()) set_handle(piece.weights, packed);
-    piece.primitive.execute(run.stream, piece.arguments);
-    run.stream.wait();
+  if (is_weights()) return execute(samples, first, call.second + samples.begin * destination_bytes_, packed);
+  if (call.adder == nullptr) {
+    const std::int64_t bytes = pass_ == ConvolutionPass::backward_data ? source_bytes_ : destination_bytes_;
+    return execute(samples, first, call.result + samples.begin * bytes, nullptr);
   }
-  if (call.adder != nullptr) call.adder->add(call.adder->context, samples, slot);
+  execute(samples, first, call.adder->scratch(call.adder->context, slot), nullptr);
+  call.adder->add(call.adder->context, samples, slot);
+}
+
+// `last` is the result, or what stands behind the first argument where the result is the packed gradient of weights.
+void ConvolutionEngine::execute(HalfOpen samples, const std::byte* first, const std::byte* last,
+                                const std::byte* packed) {
+  ChunkRun& run = runs_[static_cast<std::size_t>(samples.begin / chunks_.size)];
+  Piece& piece = run.pieces.front().samples == samples.size() ? run.pieces.front() : run.pieces.back();
+  set_one_thread();
+  const LibraryScope library;
+  const bool is_data = pass_ == ConvolutionPass::backward_data;
+  set_handle(is_data ? piece.destination : piece.source, first);
+  set_handle(is_data ? piece.source : piece.destination, last);
+  if (packed != nullptr) set_handle(piece.weights, packed);
+  piece.primitive.execute(run.stream, piece.arguments);
+  run.stream.wait();
 }
 
 void ConvolutionEngine::run(const std::byte* first, const std::byte* second, std::byte* result, std::byte* workspace,
@@ -258,15 +260,19 @@ void ConvolutionEngine::run(const std::byte* first, const std::byte* second, std
 
 void ConvolutionEngine::run(const SampleReader& first, const std::byte* second, std::byte* result, std::byte* workspace,
                             int threads, const SampleAdder* adder) {
-  set_one_thread();
-  if (!is_weights()) reorder(second, workspace);
-  bind_constants(workspace);
+  prepare(second, workspace);
   const Call call{first, second, result, workspace, adder};
   parallel_chunks_in_slots(threads, chunks_.count,
                            [&](std::int64_t chunk, std::int64_t slot) { run_chunk(call, chunk, slot); });
   if (!is_weights()) return;
   sum_partials(workspace, threads);
   reorder(result, workspace);
+}
+
+void ConvolutionEngine::prepare(const std::byte* second, std::byte* workspace) {
+  set_one_thread();
+  if (!is_weights()) reorder(second, workspace);
+  bind_constants(workspace);
 }
 
 // Always partial 0 + 1 + 2 + ..., whoever computes it.

@@ -57,6 +57,13 @@ class ConvolutionEngine {
   void run(const SampleReader& first, const std::byte* second, std::byte* result, std::byte* workspace, int threads,
            const SampleAdder* adder = nullptr);
 
+  /// Forward and data, from a task of another engine that is cut alike, where two convolutions meet: `prepare` packs
+  /// the second argument, then any task may convolve a group of its chunk.
+  void prepare(const std::byte* second, std::byte* workspace);
+  void run_group(HalfOpen samples, const std::byte* first, std::byte* result) {
+    execute(samples, first, result, nullptr);
+  }
+
  private:
   struct Primitive {
     std::int64_t samples;
@@ -90,7 +97,8 @@ class ConvolutionEngine {
   void bind_constants(std::byte* workspace);
   void reorder(const std::byte* plain, std::byte* workspace);
   void run_chunk(const Call& call, std::int64_t chunk, std::int64_t slot);
-  void run_group(const Call& call, ChunkRun& run, HalfOpen samples, std::byte* packed, std::int64_t slot);
+  void run_group_of(const Call& call, HalfOpen samples, std::byte* packed, std::int64_t slot);
+  void execute(HalfOpen samples, const std::byte* first, const std::byte* last, const std::byte* packed);
   void sum_partials(std::byte* workspace, int threads) const;
 
   ConvolutionPass pass_;

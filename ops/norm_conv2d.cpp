@@ -45,7 +45,7 @@ class NormConvolution final : public Kernel {
       : shape_(shape),
         engine_(ConvolutionPass::forward, sizes_of(shape), int_attribute(shape.attributes, "group")),
         sizes_(NormSizes::of(shape.inputs[kNormX])),
-        scratch_bytes_(align_up(Bytes{4 * engine_.group() * sizes_.elements_per_sample()}, kAlignment)),
+        scratch_bytes_(normalized_input_scratch(shape, engine_.group(), sizes_.channels)),
         adds_(flag(shape.attributes, "add")),
         sum_elements_(adds_ ? elements_per_sample(shape.outputs[0]) : 0),
         sum_bytes_(align_up(Bytes{4 * engine_.group() * sum_elements_}, kAlignment)) {}
@@ -57,13 +57,13 @@ class NormConvolution final : public Kernel {
 
   void run(const KernelArguments& a) override {
     std::byte* own = a.workspace + engine_.workspace(threads()).value;
-    const NormalizingReader normalizing{sizes_.rows_per_sample,
-                                        sizes_.channels,
-                                        sizes_.channels,
-                                        floats(a.inputs[kNormX]),
-                                        normalized_input_factors(shape_, a, own),
-                                        own + scale_shift_bytes(sizes_.channels).value,
-                                        scratch_bytes_};
+    const NormalizingReader normalizing{.rows_per_sample = sizes_.rows_per_sample,
+                                        .first_channel = 0,
+                                        .channels = sizes_.channels,
+                                        .x = floats(a.inputs[kNormX]),
+                                        .factors = normalized_input_factors(shape_, a, own),
+                                        .scratch = own + scale_shift_bytes(sizes_.channels).value,
+                                        .scratch_bytes = scratch_bytes_};
     const SampleReader first = normalizing.reader();
     if (!adds_) return engine_.run(first, a.inputs[kWeights], a.outputs[0], a.workspace, threads());
     const GroupAdder group{sum_elements_, floats(a.inputs[kAdded]), floats(a.outputs[0]),

@@ -1,8 +1,10 @@
 // The gradient of x where y = conv2d(relu(batch_norm(x)), w): batch_norm_backward of conv2d_backward_data, some input
 // channels at a time, because a normalisation's gradient needs all samples of a channel, but one channel only. So the
 // gradient of the normalised values never exists as a whole, and what it is added to, or x, may become the result.
-// Where two convolutions read the same normalised values, their gradients are summed here: a kind of its own.
-#include "convolution_types.h"
+// Where two convolutions read the same normalised values, their gradients are summed here: a kind of its own. Where
+// every sample has statistics of its own there are no slices: norm_conv2d_group_backward_data.cpp.
+#include "norm_conv2d_backward_data.h"
+
 #include "norm_conv2d.h"
 #include "norm_gradient.h"
 #include "normalized_input.h"
@@ -12,29 +14,13 @@
 namespace thimble {
 namespace {
 
+using namespace norm_conv_data;
+
 constexpr const char* kKind = "norm_conv2d_backward_data";
 constexpr const char* kPairKind = "norm_conv2d_pair_backward_data";
 constexpr std::int64_t kSmallest = 4, kSlices = 8;  // as thin as they get; a plan widens what is not at its peak
 
 constexpr Bytes kGroup{128 * 1024};  // of the second convolution's gradient exist at a time in a task
-
-enum Input : std::size_t { kDy, kW, kX, kMean, kVariance, kGamma, kBeta, kInputs };
-constexpr std::size_t kAdded = 7;                   // with the attribute `add`: what is added to dx
-constexpr std::size_t kSecondDy = 7, kSecondW = 8;  // of a pair
-
-Attributes second_window(const Attributes& attributes) {
-  return {{"stride", int_attribute(attributes, "second_stride")},
-          {"padding", int_attribute(attributes, "second_padding")}};
-}
-
-ConvolutionSizes sizes_of(const OpShape& shape) {
-  return convolution_sizes(shape.inputs[kX], shape.inputs[kW], shape.inputs[kDy], shape.attributes);
-}
-
-ConvolutionSizes second_sizes_of(const OpShape& shape) {
-  return convolution_sizes(shape.inputs[kX], shape.inputs[kSecondW], shape.inputs[kSecondDy],
-                           second_window(shape.attributes));
-}
 
 ConvolutionSizes slice_of(ConvolutionSizes sizes, std::int64_t channels) {
   sizes.inputs_of_weights = sizes.inputs;
@@ -107,7 +93,7 @@ class NormConvolutionData final : public Kernel {
   }
 
   Bytes workspace() const {
-    Bytes turns = norm_gradient_workspace(norm_sizes(width_), ReluGate::input);
+    Bytes turns = norm_gradient_workspace(norm_sizes(width_), width_, ReluGate::input);
     for (const Slice& slice : slices_) {
       turns = std::max(turns, slice.first.workspace());
       if (slice.second) turns = std::max(turns, slice.second->workspace());
@@ -139,20 +125,20 @@ class NormConvolutionData final : public Kernel {
     std::byte* turns = a.workspace + gradient_bytes().value;
     slice.first.run(a.inputs[kDy], a.inputs[kW], c, a.workspace, turns);
     if (slice.second) slice.second->run(a.inputs[kSecondDy], a.inputs[kSecondW], c, a.workspace, turns);
-    const NormGradient gradient{.sizes = norm_sizes(slice.channels),
-                                .stride = x_.channels,
-                                .epsilon = epsilon_,
-                                .dy = floats(a.workspace),
-                                .x = floats(a.inputs[kX]) + c,
-                                .gamma = floats(a.inputs[kGamma]) + c,
-                                .mean = floats(a.inputs[kMean]) + c,
-                                .variance = floats(a.inputs[kVariance]) + c,
-                                .gate = ReluGate::input,
-                                .beta = floats(a.inputs[kBeta]) + c,
-                                .after = flag(shape_.attributes, "add") ? floats(a.inputs[kAdded]) + c : nullptr,
-                                .dx = floats(a.outputs[0]) + c,
-                                .dgamma = floats(a.outputs[1]) + c,
-                                .dbeta = floats(a.outputs[2]) + c};
+    const NormGradient gradient{
+        .sizes = norm_sizes(slice.channels),
+        .stride = x_.channels,
+        .epsilon = epsilon_,
+        .dy = floats(a.workspace),
+        .x = floats(a.inputs[kX]) + c,
+        .gamma = floats(a.inputs[kGamma]) + c,
+        .moments = {floats(a.inputs[kMean]) + c, floats(a.inputs[kVariance]) + c, slice.channels},
+        .gate = ReluGate::input,
+        .beta = floats(a.inputs[kBeta]) + c,
+        .after = flag(shape_.attributes, "add") ? floats(a.inputs[kAdded]) + c : nullptr,
+        .dx = floats(a.outputs[0]) + c,
+        .dgamma = floats(a.outputs[1]) + c,
+        .dbeta = floats(a.outputs[2]) + c};
     run_norm_gradient(gradient, turns, threads());
   }
 
@@ -170,14 +156,17 @@ void expect_gradient(const char* kind, const TensorType& dy, const TensorType& w
     throw InvalidArgument(std::string(kind) + ": the gradient does not fit the input it is asked for");
 }
 
+bool has_slices(const std::vector<TensorType>& in) { return groups_per_sample(in[kMean]) == 0; }
+
 // `in` has kInputs inputs at least.
 std::vector<OutputSpec> infer_common(const char* kind, const std::vector<TensorType>& in,
                                      const Attributes& attributes) {
   expect_activation(kind, in[kX]);
   expect_gradient(kind, in[kDy], in[kW], in[kX], attributes);
-  for (std::size_t i = kMean; i < kInputs; ++i) expect_vector(kind, in[i], in[kX].shape[3]);
+  expect_moments(kind, in, kMean, in[kX]);
+  for (std::size_t i = kGamma; i < kInputs; ++i) expect_vector(kind, in[i], in[kX].shape[3]);
   real_attribute(attributes, "epsilon");
-  expect_at_least_one(kind, attributes, "channels");
+  if (has_slices(in)) expect_at_least_one(kind, attributes, "channels");
   return {{"", in[kX]}, {"gamma", in[kGamma], Role::gradient}, {"beta", in[kBeta], Role::gradient}};
 }
 
@@ -209,6 +198,7 @@ double idle_share(const OpShape& shape) {
 
 std::vector<Attributes> wider_slices(const OpShape& shape) {
   std::vector<Attributes> wider;
+  if (!has_slices(shape.inputs)) return wider;
   const std::int64_t all = shape.inputs[kX].shape[3];
   for (std::int64_t channels = channels_at_once(shape); channels < all;) {
     channels = std::min(2 * channels, all);
@@ -225,12 +215,18 @@ OpDefinition definition(const char* kind, bool is_pair) {
   d.cost = [is_pair](const OpShape& shape) {
     OpCost total = convolution_cost(sizes_of(shape), shape);
     if (is_pair) total.flops += convolution_cost(second_sizes_of(shape), shape).flops;
-    total.idle_flops = idle_share(shape) * total.flops;
+    if (has_slices(shape.inputs)) total.idle_flops = idle_share(shape) * total.flops;
     return total;
   };
   d.faster = wider_slices;
-  d.workspace = [is_pair](const OpShape& shape) { return NormConvolutionData(shape, is_pair).workspace(); };
-  d.make_kernel = [is_pair](const OpShape& shape) { return std::make_unique<NormConvolutionData>(shape, is_pair); };
+  d.workspace = [is_pair](const OpShape& shape) {
+    return has_slices(shape.inputs) ? NormConvolutionData(shape, is_pair).workspace()
+                                    : group_norm_workspace(shape, is_pair);
+  };
+  d.make_kernel = [is_pair](const OpShape& shape) -> std::unique_ptr<Kernel> {
+    if (!has_slices(shape.inputs)) return make_group_norm_kernel(shape, is_pair);
+    return std::make_unique<NormConvolutionData>(shape, is_pair);
+  };
   d.in_place = {{kX, 0}};
   if (!is_pair) d.in_place.push_back({kAdded, 0});
   return d;

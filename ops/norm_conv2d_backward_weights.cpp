@@ -46,7 +46,7 @@ class NormConvolutionWeights final : public Kernel {
   Bytes workspace() const { return scale_shift_bytes(x_.channels) + slot_bytes_ * slots(); }
 
   void run(const KernelArguments& a) override {
-    const ScaleShift factors = normalized_input_factors(shape_, a, a.workspace);
+    const NormalizedInputFactors factors = normalized_input_factors(shape_, a, a.workspace);
     const bool adds = adds_weights_gradient(ConvolutionPass::backward_weights, shape_, a);
     for (SliceEngine& slice : engines_) slice.engine.set_adding(adds);
     parallel_chunks_in_slots(threads(), slices_.count,
@@ -66,25 +66,26 @@ class NormConvolutionWeights final : public Kernel {
 
   void add_engine(std::int64_t channels) {
     ConvolutionEngine engine = engine_of(shape_, channels);
-    const Bytes scratch = align_up(Bytes{4 * engine.group() * x_.rows_per_sample * channels}, kAlignment);
+    const Bytes scratch = normalized_input_scratch(shape_, engine.group(), channels);
     slot_bytes_ =
         std::max(slot_bytes_, engine.workspace(threads_of_slice()) + scratch * engine.slots(threads_of_slice()));
     engines_.push_back({channels, std::move(engine), scratch});
   }
 
-  void run_slice(const KernelArguments& a, const ScaleShift& factors, std::int64_t number, std::int64_t slot) {
+  void run_slice(const KernelArguments& a, const NormalizedInputFactors& factors, std::int64_t number,
+                 std::int64_t slot) {
     const std::int64_t c = slices_.begin(number), channels = slices_.end(number) - c;
     const std::size_t per_slot = engines_.size() / static_cast<std::size_t>(slots());
     const std::size_t of_slot = static_cast<std::size_t>(slot) * per_slot;
     SliceEngine& slice = engines_[of_slot + (channels == slices_.size ? 0 : 1)];
     std::byte* own = a.workspace + (scale_shift_bytes(x_.channels) + slot_bytes_ * slot).value;
-    const NormalizingReader normalizing{x_.rows_per_sample,
-                                        x_.channels,
-                                        channels,
-                                        floats(a.inputs[kNormX]) + c,
-                                        {factors.scale + c, factors.shift + c},
-                                        own + slice.engine.workspace(threads_of_slice()).value,
-                                        slice.scratch};
+    const NormalizingReader normalizing{.rows_per_sample = x_.rows_per_sample,
+                                        .first_channel = c,
+                                        .channels = channels,
+                                        .x = floats(a.inputs[kNormX]),
+                                        .factors = factors,
+                                        .scratch = own + slice.engine.workspace(threads_of_slice()).value,
+                                        .scratch_bytes = slice.scratch};
     const std::vector<std::int64_t>& w = shape_.outputs[0].shape;
     slice.engine.run(normalizing.reader(), a.inputs[kDy], a.outputs[0] + 4 * c * w[2] * w[3], own, threads_of_slice());
   }

@@ -17,12 +17,18 @@ class Joiner {
       const auto id = static_cast<OpId>(i);
       const Op& op = graph_.ops[id];
       if (op.kind == "add" && op.phase == Phase::forward) join_sum(id);
-      if (op.kind == "batch_norm_backward" && flag(op.attributes, "gate_input")) join_gradient(id);
+      if (is_gated_by_input(op)) join_gradient(id);
     }
     return change_ops(graph_, registry_, changes_);
   }
 
  private:
+  // The gradient of a normalisation with its ReLU that reads the input alone.
+  static bool is_gated_by_input(const Op& op) {
+    return (op.kind == "batch_norm_backward" && flag(op.attributes, "gate_input")) ||
+           (op.kind == "group_norm_backward" && flag(op.attributes, "relu"));
+  }
+
   bool is_free(OpId id) const { return id != kNoOp && changes_.count(id) == 0; }
 
   // The only op that reads a value nobody else asks for, or kNoOp.
@@ -134,8 +140,8 @@ class Joiner {
     joined.inputs = {data.inputs[0], data.inputs[1], in[1], in[3], in[4], in[2], in[5]};
     joined.attributes = {{"stride", data.attributes.at("stride")},
                          {"padding", data.attributes.at("padding")},
-                         {"epsilon", norm.attributes.at("epsilon")},
-                         {"channels", norm_conv_slice(graph_.tensors[in[1]].type)}};
+                         {"epsilon", norm.attributes.at("epsilon")}};
+    if (norm.kind == "batch_norm_backward") joined.attributes["channels"] = norm_conv_slice(graph_.tensors[in[1]].type);
     return joined;
   }
 

@@ -1,7 +1,7 @@
 // The rewrite "norm_conv": where only convolutions, their weights' gradients, global average pools and the
 // normalisation's own gradient read a normalised, rectified value h, it disappears. conv2d(h, w) becomes
-// norm_conv2d(x, ..., w), the others likewise, the gate of the ReLU is computed from x, and of batch_norm only the
-// statistics remain. The second half is in norm_conv_neighbours.cpp.
+// norm_conv2d(x, ..., w), the others likewise, the gate of the ReLU is computed from x, and of batch_norm or group_norm
+// only the statistics remain. The second half is in norm_conv_neighbours.cpp.
 #include "norm_conv2d.h"
 #include "registration.h"
 #include "thimble/rewrite.h"
@@ -11,7 +11,7 @@ namespace {
 
 constexpr const char* kName = "norm_conv";
 
-// A normalisation with its ReLU, in training or in inference.
+// A normalisation with its ReLU, in training or in inference. The gradient of group_norm reads neither output nor mask.
 struct Normalization {
   TensorId x, mean, variance, gamma, beta, output;
   TensorId mask = kNoTensor;
@@ -46,6 +46,8 @@ class Rewriter {
                            out[0],
                            out.size() > 3 ? out[3] : kNoTensor,
                            op.attributes.at("epsilon")};
+    if (op.kind == "group_norm")
+      return Normalization{in[0], out[1], out[2], in[1], in[2], out[0], kNoTensor, op.attributes.at("epsilon")};
     if (op.kind == "batch_norm_inference")
       return Normalization{in[0], in[3], in[4], in[1], in[2], out[0], kNoTensor, op.attributes.at("epsilon")};
     return std::nullopt;
@@ -99,10 +101,10 @@ class Rewriter {
     Op statistics = graph_.ops[id];
     changes_[id] = std::nullopt;  // inference reads statistics that are there
     if (statistics.kind == "batch_norm_inference") return;
-    statistics.kind = "batch_statistics";
+    statistics.kind = statistics.kind == "group_norm" ? "group_statistics" : "batch_statistics";
     statistics.inputs = {norm.x};
     statistics.outputs = {norm.mean, norm.variance};
-    statistics.attributes.clear();
+    std::erase_if(statistics.attributes, [](const auto& attribute) { return attribute.first != "groups"; });
     changes_[id] = statistics;
   }
 

@@ -29,7 +29,8 @@ THIMBLE_CLONES void sum_tile(const Tile& tile, float* __restrict sum, float* __r
     }
 }
 
-// dx may be the gradient's own storage.
+// Of what is normalised, the gradient of its mean and of its product with the normalised x taken off: both are here
+// times the scale that they share. dx may be the gradient's own storage.
 THIMBLE_CLONES void differentiate_tile(const Tile& tile, const float* __restrict scale, const float* __restrict of_sum,
                                        const float* __restrict of_product, float* dx) {
   const float *g = tile.gradient, *x = tile.x, *mean = tile.mean, *inverse = tile.inverse_deviation;
@@ -38,7 +39,7 @@ THIMBLE_CLONES void differentiate_tile(const Tile& tile, const float* __restrict
 #pragma GCC ivdep
     for (std::int64_t c = 0; c < columns; ++c) {
       const std::int64_t e = r * columns + c;
-      dx[e] = scale[c] * (g[e] - of_sum[c] - (x[e] - mean[c]) * inverse[c] * of_product[c]);
+      dx[e] = scale[c] * g[e] - of_sum[c] - (x[e] - mean[c]) * inverse[c] * of_product[c];
     }
 }
 
@@ -66,21 +67,33 @@ THIMBLE_CLONES void spread(const float* row, float divisor, std::int64_t rows, s
 
 struct Factors {
   float *inverse_deviation, *scale, *of_sum, *of_product;  // per channel
-  ScaleShift forward;                                      // what y was computed with
+  const float* mean;
+  ScaleShift forward;  // what y was computed with
 };
 
 class Gradient {
  public:
   Gradient(const NormGradient& in, std::byte* workspace, int threads)
-      : in_(in), sizes_(in.sizes), workspace_(workspace), threads_(threads) {
+      : in_(in),
+        sizes_(in.sizes),
+        width_(in.sizes.channels / in.moments.groups),
+        workspace_(workspace),
+        threads_(threads) {
     const std::int64_t channels = sizes_.channels;
     float* own = floats(workspace + partial_sums_bytes(sizes_).value);
-    factors_ = {own, own + channels, own + 2 * channels, own + 3 * channels, {}};
-    for (std::int64_t c = 0; c < channels; ++c)
-      own[c] = static_cast<float>(1.0 / std::sqrt(static_cast<double>(in.variance[c]) + in.epsilon));
-    if (in.gate == ReluGate::input)
-      factors_.forward = scale_shift(reinterpret_cast<std::byte*>(own + 4 * channels), channels, in.gamma, in.beta,
-                                     in.mean, in.variance, in.epsilon);
+    factors_ = {own, own + channels, own + 2 * channels, own + 3 * channels, in.moments.mean, {}};
+    own += 4 * channels;
+    if (in.gate == ReluGate::input) {
+      factors_.forward =
+          scale_shift(reinterpret_cast<std::byte*>(own), channels, in.gamma, in.beta, in.moments, in.epsilon);
+      own += 2 * channels;
+    }
+    for (std::int64_t g = 0; g < in.moments.groups; ++g)
+      std::fill_n(factors_.inverse_deviation + g * width_, width_,
+                  static_cast<float>(1.0 / std::sqrt(static_cast<double>(in.moments.variance[g]) + in.epsilon)));
+    if (width_ == 1) return;
+    for (std::int64_t g = 0; g < in.moments.groups; ++g) std::fill_n(own + g * width_, width_, in.moments.mean[g]);
+    factors_.mean = own;
   }
 
   void run() {
@@ -112,8 +125,14 @@ class Gradient {
   }
 
   void close_sums() {
-    const auto count = static_cast<double>(sizes_.samples * sizes_.rows_per_sample);
-    for (std::int64_t c = 0; c < sizes_.channels; ++c) {
+    for (std::int64_t c = 0; c < sizes_.channels; ++c) factors_.scale[c] = in_.gamma[c] * factors_.inverse_deviation[c];
+    for (std::int64_t c = 0; c < sizes_.channels; c += width_) close_group(c);
+  }
+
+  void close_group(std::int64_t first) {
+    const auto count = static_cast<double>(sizes_.samples * sizes_.rows_per_sample * width_);
+    double of_sum = 0, of_product = 0;
+    for (std::int64_t c = first; c < first + width_; ++c) {
       double sum = 0, product = 0;
       for (std::int64_t k = 0; k < sizes_.chunks.count; ++k) {
         const PartialSums p = partial_sums(workspace_, sizes_, k);
@@ -122,10 +141,11 @@ class Gradient {
       }
       in_.dbeta[c] = static_cast<float>(sum);
       in_.dgamma[c] = static_cast<float>(product);
-      factors_.scale[c] = in_.gamma[c] * factors_.inverse_deviation[c];
-      factors_.of_sum[c] = static_cast<float>(sum / count);
-      factors_.of_product[c] = static_cast<float>(product / count);
+      of_sum += static_cast<double>(factors_.scale[c]) * sum;
+      of_product += static_cast<double>(factors_.scale[c]) * product;
     }
+    std::fill_n(factors_.of_sum + first, width_, static_cast<float>(of_sum / count));
+    std::fill_n(factors_.of_product + first, width_, static_cast<float>(of_product / count));
   }
 
   void differentiate(const Tile& tile, std::int64_t row, std::int64_t channel) {
@@ -146,7 +166,7 @@ class Gradient {
     const std::int64_t columns = std::min(channels, kTile), rows = std::max<std::int64_t>(1, kTile / channels);
     for (std::int64_t r = begin; r < end; r += rows)
       for (std::int64_t c = 0; c < channels; c += columns)
-        visit_one({nullptr, nullptr, in_.mean + c, factors_.inverse_deviation + c, std::min(rows, end - r),
+        visit_one({nullptr, nullptr, factors_.mean + c, factors_.inverse_deviation + c, std::min(rows, end - r),
                    std::min(columns, channels - c)},
                   n, r, c, visit);
   }
@@ -181,6 +201,7 @@ class Gradient {
 
   const NormGradient& in_;
   const NormSizes& sizes_;
+  std::int64_t width_;  // channels of a group
   std::byte* workspace_;
   int threads_;
   Factors factors_;
@@ -188,9 +209,10 @@ class Gradient {
 
 }  // namespace
 
-// The partial sums, then the four factors of every channel, then the forward pass's where they gate.
-Bytes norm_gradient_workspace(const NormSizes& sizes, ReluGate gate) {
-  const std::int64_t vectors = gate == ReluGate::input ? 6 : 4;
+// The partial sums, then the four factors of every channel, then the forward pass's where they gate, then every
+// channel's mean where channels share theirs.
+Bytes norm_gradient_workspace(const NormSizes& sizes, std::int64_t groups, ReluGate gate) {
+  const std::int64_t vectors = 4 + (gate == ReluGate::input ? 2 : 0) + (groups == sizes.channels ? 0 : 1);
   return partial_sums_bytes(sizes) + Bytes{4 * vectors * sizes.channels};
 }
 

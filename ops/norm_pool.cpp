@@ -2,7 +2,7 @@
 // the gradient of each exist, which is the same for all that one mean is of.
 #include <algorithm>
 
-#include "norm_gradient.h"
+#include "group_norm_gradient.h"
 #include "normalized_input.h"
 #include "registration.h"
 
@@ -28,33 +28,56 @@ void pool_sample(const NormSizes& sizes, const float* x, const ScaleShift& facto
   for (std::int64_t c = 0; c < sizes.channels; ++c) mean[c] /= static_cast<float>(sizes.rows_per_sample);
 }
 
+// Workspace: the factors that all samples share, or each chunk's for the sample at hand.
+Bytes forward_workspace(const OpShape& shape) {
+  const NormSizes sizes = NormSizes::of(shape.inputs[kNormX]);
+  const bool is_per_sample = groups_per_sample(shape.inputs[kNormMean]) != 0;
+  return scale_shift_bytes(sizes.channels) * (is_per_sample ? sizes.chunks.count : 1);
+}
+
 void forward(const OpShape& shape, const KernelArguments& a) {
   const NormSizes sizes = NormSizes::of(shape.inputs[kNormX]);
-  const ScaleShift factors = normalized_input_factors(shape, a, a.workspace);
+  const NormalizedInputFactors factors = normalized_input_factors(shape, a, a.workspace);
   parallel_chunks(shape.device.threads, sizes.chunks.count, [&](std::int64_t k) {
+    std::byte* own = a.workspace + (factors.is_per_sample ? k * scale_shift_bytes(sizes.channels).value : 0);
     for (std::int64_t n = sizes.chunks.begin(k); n < sizes.chunks.end(k); ++n)
-      pool_sample(sizes, floats(a.inputs[kNormX]) + n * sizes.elements_per_sample(), factors,
+      pool_sample(sizes, floats(a.inputs[kNormX]) + n * sizes.elements_per_sample(), factors.of_sample(n, own),
                   floats(a.outputs[0]) + n * sizes.channels);
   });
 }
 
 void backward(const OpShape& shape, const KernelArguments& a) {
   const NormSizes sizes = NormSizes::of(shape.inputs[kNormX]);
-  const NormGradient gradient{.sizes = sizes,
-                              .stride = sizes.channels,
-                              .epsilon = real_attribute(shape.attributes, "epsilon"),
-                              .dy = floats(a.inputs[kDy]),
-                              .dy_is_of_mean = true,
-                              .x = floats(a.inputs[kNormX]),
-                              .gamma = floats(a.inputs[kNormGamma]),
-                              .mean = floats(a.inputs[kNormMean]),
-                              .variance = floats(a.inputs[kNormVariance]),
-                              .gate = ReluGate::input,
-                              .beta = floats(a.inputs[kNormBeta]),
-                              .dx = floats(a.outputs[0]),
-                              .dgamma = floats(a.outputs[1]),
-                              .dbeta = floats(a.outputs[2])};
-  run_norm_gradient(gradient, a.workspace, shape.device.threads);
+  const std::int64_t groups = groups_per_sample(shape.inputs[kNormMean]);
+  const float* dy = floats(a.inputs[kDy]);
+  const NormGradient all{
+      .sizes = sizes,
+      .stride = sizes.channels,
+      .epsilon = real_attribute(shape.attributes, "epsilon"),
+      .dy = dy,
+      .dy_is_of_mean = true,
+      .x = floats(a.inputs[kNormX]),
+      .gamma = floats(a.inputs[kNormGamma]),
+      .moments = {floats(a.inputs[kNormMean]), floats(a.inputs[kNormVariance]), groups != 0 ? groups : sizes.channels},
+      .gate = ReluGate::input,
+      .beta = floats(a.inputs[kNormBeta]),
+      .dx = floats(a.outputs[0]),
+      .dgamma = floats(a.outputs[1]),
+      .dbeta = floats(a.outputs[2])};
+  if (groups == 0) return run_norm_gradient(all, a.workspace, shape.device.threads);
+  const GroupNormGradient gradient(all, a.workspace);
+  const Chunks chunks = GroupNormGradient::chunks(sizes.samples);
+  parallel_chunks(shape.device.threads, chunks.count, [&](std::int64_t k) {
+    for (std::int64_t n = chunks.begin(k); n < chunks.end(k); ++n) gradient.run_sample(n, dy + n * sizes.channels);
+  });
+  gradient.finish();
+}
+
+Bytes backward_workspace(const OpShape& shape) {
+  const NormSizes sizes = NormSizes::of(shape.inputs[kNormX]);
+  const std::int64_t groups = groups_per_sample(shape.inputs[kNormMean]);
+  return groups == 0 ? norm_gradient_workspace(sizes, sizes.channels, ReluGate::input)
+                     : GroupNormGradient::workspace(sizes, groups, ReluGate::input);
 }
 
 TensorType pooled(const TensorType& x) { return {DType::f32, {x.shape[0], x.shape[3]}, true}; }
@@ -78,16 +101,14 @@ void register_norm_pool(OpRegistry& registry) {
   OpDefinition pool;
   pool.kind = "norm_pool";
   pool.infer = infer_forward;
-  pool.workspace = [](const OpShape& shape) { return scale_shift_bytes(shape.inputs[kNormX].shape[3]); };
+  pool.workspace = forward_workspace;
   pool.make_kernel = [](const OpShape& s) { return function_kernel(s, forward); };
   registry.add(pool);
 
   OpDefinition back;
   back.kind = kBackward;
   back.infer = infer_backward;
-  back.workspace = [](const OpShape& shape) {
-    return norm_gradient_workspace(NormSizes::of(shape.inputs[kNormX]), ReluGate::input);
-  };
+  back.workspace = backward_workspace;
   back.make_kernel = [](const OpShape& s) { return function_kernel(s, backward); };
   back.in_place = {{kNormX, 0}};
   registry.add(back);

@@ -17,7 +17,8 @@ THIMBLE_CLONES void add_block(const PartialSums& p, std::int64_t channels) {
   }
 }
 
-// Of x - pivot: near zero where the pivot is a value of the channel, so that squares lose no digits to a large mean.
+// Of x - pivot: near zero where the pivot is a value of the channel or its group, so that squares lose no digits to a
+// large mean.
 THIMBLE_CLONES void sum_block(const float* __restrict x, const float* __restrict pivot, std::int64_t rows,
                               std::int64_t channels, float* __restrict sum, float* __restrict squares) {
   for (std::int64_t r = 0; r < rows; ++r)
@@ -61,10 +62,40 @@ PartialSums partial_sums(std::byte* workspace, const NormSizes& sizes, std::int6
   return {doubles, doubles + sizes.channels, singles, singles + sizes.channels};
 }
 
+void expect_groups(const std::string& kind, std::int64_t channels, std::int64_t groups) {
+  if (groups < 1 || channels % groups != 0)
+    throw InvalidArgument(kind + ": " + std::to_string(channels) + " channels are not " + std::to_string(groups) +
+                          " equal groups");
+}
+
+void expect_moments(const std::string& kind, const std::vector<TensorType>& inputs, std::size_t first,
+                    const TensorType& x) {
+  const TensorType &mean = inputs[first], &variance = inputs[first + 1];
+  if (!mean.batched) {
+    expect_vector(kind, mean, x.shape[3]);
+    return expect_vector(kind, variance, x.shape[3]);
+  }
+  expect_rank(kind, mean, 2);
+  expect_same(kind, mean, {DType::f32, {x.shape[0], mean.shape[1]}, true});
+  expect_same(kind, variance, mean);
+  expect_groups(kind, x.shape[3], mean.shape[1]);
+}
+
+// The partial sums, then a pivot per channel where channels share theirs.
+Bytes statistics_bytes(const NormSizes& s, std::int64_t groups) {
+  return partial_sums_bytes(s) + (groups == s.channels ? Bytes{} : align_up(Bytes{4 * s.channels}, kAlignment));
+}
+
 // Chunk after chunk, whoever summed them.
-void compute_statistics(const NormSizes& s, const float* x, std::byte* workspace, int threads, float* mean,
-                        float* variance) {
+void compute_statistics(const NormSizes& s, std::int64_t groups, const float* x, std::byte* workspace, int threads,
+                        float* mean, float* variance) {
+  const std::int64_t width = s.channels / groups;
   const float* pivot = x;
+  if (width > 1) {
+    float* own = floats(workspace + partial_sums_bytes(s).value);
+    for (std::int64_t c = 0; c < s.channels; ++c) own[c] = x[c / width * width];
+    pivot = own;
+  }
   parallel_chunks(threads, s.chunks.count, [&](std::int64_t k) {
     const PartialSums p = partial_sums(workspace, s, k);
     p.clear(s.channels);
@@ -75,26 +106,32 @@ void compute_statistics(const NormSizes& s, const float* x, std::byte* workspace
       p.close_block(s.channels);
     }
   });
-  const auto count = static_cast<double>(s.samples * s.rows_per_sample);
-  for (std::int64_t c = 0; c < s.channels; ++c) {
+  const auto count = static_cast<double>(s.samples * s.rows_per_sample * width);
+  for (std::int64_t g = 0; g < groups; ++g) {
     double sum = 0, squares = 0;
     for (std::int64_t k = 0; k < s.chunks.count; ++k) {
       const PartialSums p = partial_sums(workspace, s, k);
-      sum += p.first[c];
-      squares += p.second[c];
+      for (std::int64_t c = g * width; c < (g + 1) * width; ++c) {
+        sum += p.first[c];
+        squares += p.second[c];
+      }
     }
     const double m = sum / count;
-    mean[c] = static_cast<float>(static_cast<double>(pivot[c]) + m);
-    variance[c] = static_cast<float>(std::max(0.0, squares / count - m * m));
+    mean[g] = static_cast<float>(static_cast<double>(pivot[g * width]) + m);
+    variance[g] = static_cast<float>(std::max(0.0, squares / count - m * m));
   }
 }
 
 ScaleShift scale_shift(std::byte* memory, std::int64_t channels, const float* gamma, const float* beta,
-                       const float* mean, const float* variance, double epsilon) {
+                       const Moments& moments, double epsilon) {
   const ScaleShift factors{floats(memory), floats(memory) + channels};
-  for (std::int64_t c = 0; c < channels; ++c) {
-    factors.scale[c] = gamma[c] / static_cast<float>(std::sqrt(static_cast<double>(variance[c]) + epsilon));
-    factors.shift[c] = beta[c] - mean[c] * factors.scale[c];
+  const std::int64_t width = channels / moments.groups;
+  for (std::int64_t g = 0; g < moments.groups; ++g) {
+    const auto deviation = static_cast<float>(std::sqrt(static_cast<double>(moments.variance[g]) + epsilon));
+    for (std::int64_t c = g * width; c < (g + 1) * width; ++c) {
+      factors.scale[c] = gamma[c] / deviation;
+      factors.shift[c] = beta[c] - moments.mean[g] * factors.scale[c];
+    }
   }
   return factors;
 }

@@ -1,8 +1,12 @@
-// The arithmetic of batch normalisation, for every op that normalises: who shares the formula shares the bits.
+// The arithmetic of normalisation, for every op that normalises: who shares the formula shares the bits. Batch
+// normalisation takes the moments of every channel over all samples. Group normalisation (Wu and He 2018) takes those
+// of groups of neighbouring channels over one sample, and is computed here as a batch of that sample.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "thimble/parallel.h"
 #include "thimble/tensor.h"
@@ -17,6 +21,7 @@ struct NormSizes {
   Chunks chunks;
 
   static NormSizes of(const TensorType& x);
+  NormSizes one_sample() const { return {1, rows_per_sample, channels, Chunks::of(1, 1)}; }
   std::int64_t elements_per_sample() const { return rows_per_sample * channels; }
 };
 
@@ -33,9 +38,29 @@ struct PartialSums {
 Bytes partial_sums_bytes(const NormSizes& sizes);
 PartialSums partial_sums(std::byte* workspace, const NormSizes& sizes, std::int64_t chunk);
 
-/// Mean and biased variance of every channel. Workspace: `partial_sums_bytes`.
-void compute_statistics(const NormSizes& sizes, const float* x, std::byte* workspace, int threads, float* mean,
-                        float* variance);
+/// Means and biased variances as they are read: one of each per group of neighbouring channels.
+struct Moments {
+  const float *mean, *variance;
+  std::int64_t groups;  ///< divides the channels; as many where every channel has its own
+
+  Moments of_sample(std::int64_t n) const { return {mean + n * groups, variance + n * groups, groups}; }
+};
+
+/// How many groups of channels have moments in every sample, by the type of the means; 0 where they are of the batch.
+inline std::int64_t groups_per_sample(const TensorType& mean) { return mean.batched ? mean.shape.at(1) : 0; }
+
+/// Inputs `first` and the next are moments of x: two vectors with a value per channel, or {samples, groups} batched.
+/// Throws InvalidArgument, naming the kind.
+void expect_moments(const std::string& kind, const std::vector<TensorType>& inputs, std::size_t first,
+                    const TensorType& x);
+
+/// Throws InvalidArgument, naming the kind, where the channels are not so many equal groups.
+void expect_groups(const std::string& kind, std::int64_t channels, std::int64_t groups);
+
+/// Moments of every group of channels over all samples.
+Bytes statistics_bytes(const NormSizes& sizes, std::int64_t groups);
+void compute_statistics(const NormSizes& sizes, std::int64_t groups, const float* x, std::byte* workspace, int threads,
+                        float* mean, float* variance);
 
 /// What one channel's normalisation comes to: y = x * scale + shift.
 struct ScaleShift {
@@ -44,9 +69,9 @@ struct ScaleShift {
 
 inline Bytes scale_shift_bytes(std::int64_t channels) { return align_up(Bytes{8 * channels}, kAlignment); }
 
-/// The factors of given statistics, in `scale_shift_bytes` at `memory`.
+/// The factors of given moments, in `scale_shift_bytes` at `memory`.
 ScaleShift scale_shift(std::byte* memory, std::int64_t channels, const float* gamma, const float* beta,
-                       const float* mean, const float* variance, double epsilon);
+                       const Moments& moments, double epsilon);
 
 /// Rows of x are `stride` floats apart, those of y `channels`; y may be x where that is the same.
 void normalize_rows(const float* x, std::int64_t stride, float* y, std::int64_t rows, std::int64_t channels,

@@ -31,6 +31,8 @@ void register_ops(OpRegistry& registry) {
   register_conv2d(registry);
   register_batch_norm(registry);
   register_batch_norm_backward(registry);
+  register_group_norm(registry);
+  register_group_norm_backward(registry);
   register_norm_conv2d(registry);
   register_norm_conv2d_backward_data(registry);
   register_norm_conv2d_backward_weights(registry);

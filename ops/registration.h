@@ -22,6 +22,8 @@ namespace thimble {
 void register_conv2d(OpRegistry& registry);
 void register_batch_norm(OpRegistry& registry);
 void register_batch_norm_backward(OpRegistry& registry);
+void register_group_norm(OpRegistry& registry);
+void register_group_norm_backward(OpRegistry& registry);
 void register_norm_conv2d(OpRegistry& registry);
 void register_norm_conv2d_backward_data(OpRegistry& registry);
 void register_norm_conv2d_backward_weights(OpRegistry& registry);

@@ -13,29 +13,41 @@ struct Allowance {
   ModelOptions allowed;
 };
 
-// One at a time, then all of them.
+// One at a time, then all of them; of two ways to smaller microbatches the one that keeps statistics good.
 std::vector<Allowance> allowances(const ModelOptions& options) {
   std::vector<Allowance> all;
   ModelOptions everything = options;
   std::string every_option;
-  const auto allow = [&](const std::string& option, auto change) {
+  const auto allow_alone = [&](const std::string& option, auto change) {
     Allowance one{option, options};
     one.allowed.calibrate = everything.calibrate = false;  // measured already
     change(one.allowed);
+    all.push_back(std::move(one));
+  };
+  const auto allow = [&](const std::string& option, auto change) {
+    allow_alone(option, change);
     change(everything);
     every_option += (every_option.empty() ? "" : " ") + option;
-    all.push_back(std::move(one));
   };
   if (options.remat == "off") allow("--remat auto", [](ModelOptions& o) { o.remat = "auto"; });
   if (options.fuse == "off") allow("--fuse auto", [](ModelOptions& o) { o.fuse = "auto"; });
   if (options.loops != "auto") allow("--loops auto", [](ModelOptions& o) { o.loops = "auto"; });
   if (options.microbatch != "auto") allow("--microbatch auto", [](ModelOptions& o) { o.microbatch = "auto"; });
-  if (options.microbatch == "auto" && options.least_microbatch > 1)
-    allow("--min-microbatch 1", [](ModelOptions& o) { o.least_microbatch = 1; });
+  const bool is_held_up = options.microbatch == "auto" && least_microbatch(options) > 1;
+  const auto one_sample = [](ModelOptions& o) { o.least_microbatch = 1; };
+  if (is_held_up && options.norm == "group") allow("--min-microbatch 1", one_sample);
+  if (is_held_up && options.norm == "batch") {
+    allow_alone("--min-microbatch 1", one_sample);
+    allow(options.least_microbatch ? "--norm group --min-microbatch 1" : "--norm group", [](ModelOptions& o) {
+      o.norm = "group";
+      if (o.least_microbatch) o.least_microbatch = 1;
+    });
+  }
   if (options.accumulate != "momentum")
     allow(options.optimizer == "momentum" ? "--accumulate momentum" : "--optimizer momentum --accumulate momentum",
           [](ModelOptions& o) { o.optimizer = o.accumulate = "momentum"; });
-  if (all.size() > 1) all.push_back({every_option, everything});
+  const auto is_one = [&](const Allowance& one) { return one.option == every_option; };
+  if (!every_option.empty() && std::none_of(all.begin(), all.end(), is_one)) all.push_back({every_option, everything});
   return all;
 }
 

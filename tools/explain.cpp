@@ -83,11 +83,12 @@ std::string explain(const Plan& plan, const OpRegistry& registry, const Calibrat
                           program_cost(uncut.programs.front(), registry, plan.device, calibration).milliseconds);
   if (train.microbatches.size() > 1) {
     const Plan cut = make_plan(request_training(chosen, registry), registry);
-    text += line(
-        "cut into %zu microbatches of at most %lld samples: %.1f MB, %.0f ms; batch statistics are a microbatch's\n",
-        train.microbatches.size(),
-        static_cast<long long>(*std::max_element(train.microbatches.begin(), train.microbatches.end())),
-        megabytes(cut.arena), program_cost(cut.programs.front(), registry, plan.device, calibration).milliseconds);
+    text +=
+        line("cut into %zu microbatches of at most %lld samples: %.1f MB, %.0f ms; statistics are %s\n",
+             train.microbatches.size(),
+             static_cast<long long>(*std::max_element(train.microbatches.begin(), train.microbatches.end())),
+             megabytes(cut.arena), program_cost(cut.programs.front(), registry, plan.device, calibration).milliseconds,
+             statistics_text(plan).c_str());
   }
   if (const std::int64_t loops = count_loops(train); loops > 1)
     text += line("block by block, in %lld loops over the microbatches: a block's gradients live as long as its loop\n",

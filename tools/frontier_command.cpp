@@ -88,12 +88,14 @@ int run_frontier(const FrontierOptions& options) {
     points.push_back(point_of(plan_report(plan, registry(), all.calibration.get())));
     model = plan.model;
   }
-  const std::string title = model + ", batch " + std::to_string(choices.batch) + ", " + choices.device.name;
+  const std::string title =
+      model + ", batch " + std::to_string(choices.batch) + ", norm " + options.model.norm + ", " + choices.device.name;
   if (!options.picture.empty()) write_file(options.picture, draw(points, title));
   if (options.json) {
     const nlohmann::ordered_json hash = all.calibration ? nlohmann::ordered_json(all.calibration->hash()) : nullptr;
     std::cout << nlohmann::ordered_json{{"model", model},
                                         {"batch", choices.batch},
+                                        {"norm", options.model.norm},
                                         {"calibration", hash},
                                         {"points", points}}
                      .dump(2)

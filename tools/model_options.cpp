@@ -73,9 +73,14 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
   app.add_option("--batch", options.batch, "samples of one step")->capture_default_str()->check(CLI::Range(1, 1 << 20));
   app.add_option("--microbatch", options.microbatch, "auto, N, or a cut a,b,c that sums to the batch")
       ->capture_default_str();
-  app.add_option("--min-microbatch", options.least_microbatch, "samples that batch statistics have at least, for auto")
-      ->capture_default_str()
+  app.add_option("--min-microbatch", options.least_microbatch,
+                 "samples that an auto microbatch has at least; 8 where they share statistics, else 1")
       ->check(CLI::Range(1, 1 << 20));
+  app.add_option(
+         "--norm", options.norm,
+         "batch: statistics of a microbatch; group: of every sample, in 16 groups of channels, whatever the cut")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"batch", "group"}));
   app.add_option("--remat", options.remat, "auto: recompute what a budget does not leave room for; off: never")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "off"}));
@@ -96,8 +101,9 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
       ->capture_default_str()
       ->check(CLI::Range(0.0, 0.99));
   app.add_option("--weight-decay", options.weight_decay)->capture_default_str()->check(CLI::Range(0.0, 1e6));
-  app.add_option("--fuse", options.fuse,
-                 "off, auto: BN and ReLU as one op, conv: the convolution behind them too; a budget tries both")
+  app.add_option(
+         "--fuse", options.fuse,
+         "off, auto: normalisation and ReLU as one op, conv: the convolution behind them too; a budget tries both")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "conv", "off"}));
   app.add_flag("--calibrate", options.calibrate,
@@ -109,6 +115,11 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
   app.add_option("--planner-seed", options.planner_seed)->capture_default_str();
 }
 
+std::int64_t least_microbatch(const ModelOptions& options) {
+  constexpr std::int64_t kLeastOfBatchStatistics = 8;
+  return options.least_microbatch.value_or(options.norm == "group" ? 1 : kLeastOfBatchStatistics);
+}
+
 TrainingChoices training_choices(const ModelOptions& options) {
   TrainingChoices choices;
   if (options.model == "wrn")
@@ -117,6 +128,7 @@ TrainingChoices training_choices(const ModelOptions& options) {
     choices.model = parse_wide_resnet(options.model);
   choices.model.dropout = options.dropout;
   choices.model.fuse = options.fuse != "off";
+  choices.model.norm = options.norm == "group" ? Norm::group : Norm::batch;
   choices.fuse_convolutions = options.fuse == "conv";
   choices.batch = options.batch;
   if (options.microbatch != "auto") choices.microbatches = parse_cut(options.microbatch, options.batch);
@@ -137,11 +149,11 @@ std::string calibration_beside(const std::string& plan_path) {
 
 TrainingFrontier training_frontier(const ModelOptions& options, const TrainingChoices& choices,
                                    const std::string& table_path) {
-  std::vector<PlanRequest> variants = training_variants(choices, registry(), options.least_microbatch);
+  std::vector<PlanRequest> variants = training_variants(choices, registry(), least_microbatch(options));
   if (options.fuse == "auto") {
     TrainingChoices fused = choices;
     fused.fuse_convolutions = true;
-    for (PlanRequest& variant : training_variants(fused, registry(), options.least_microbatch))
+    for (PlanRequest& variant : training_variants(fused, registry(), least_microbatch(options)))
       variants.push_back(std::move(variant));
   }
   Calibration calibration = give_calibration(options, table_path, variants);

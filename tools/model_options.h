@@ -19,7 +19,8 @@ struct ModelOptions {
   int width = 2;
   std::int64_t batch = 128;
   std::string microbatch = "auto";  ///< auto, N or a,b,c; auto without a budget: no cut
-  std::int64_t least_microbatch = 8;
+  std::string norm = "batch";
+  std::optional<std::int64_t> least_microbatch;
   std::string budget;
   std::string optimizer = "nesterov";
   std::string fuse = "auto";
@@ -34,6 +35,10 @@ struct ModelOptions {
   double weight_decay = 5e-4;
   double dropout = 0;
 };
+
+/// The smallest microbatch that a planner may choose, in samples: the one asked for, else 8 with batch statistics
+/// (fewer make poor ones) and 1 where every sample has its own.
+std::int64_t least_microbatch(const ModelOptions& options);
 
 void add_model_options(CLI::App& app, ModelOptions& options);
 

@@ -48,6 +48,15 @@ std::int64_t count_loops(const Program& program) {
                        [](const ScheduleNode& node) { return node.kind == ScheduleNode::Kind::repeat; });
 }
 
+std::string statistics_text(const Plan& plan) {
+  const auto norm = plan.options.find("norm");
+  if (norm == plan.options.end()) return "";
+  if (norm->second == "group") return "of every sample by itself, which no cut changes";
+  const auto [least, most] = std::ranges::minmax(plan.programs.front().microbatches);
+  const std::string samples = (least == most ? "" : std::to_string(least) + " to ") + std::to_string(most) + " samples";
+  return (most == plan.batch ? "of the whole batch of " : "of a microbatch of ") + samples;
+}
+
 nlohmann::ordered_json plan_report(const PlanOrNo& answer, const OpRegistry& registry,
                                    const CalibrationTable* calibration) {
   const DoesNotFit* no = std::get_if<DoesNotFit>(&answer);
@@ -97,6 +106,7 @@ nlohmann::ordered_json plan_report(const PlanOrNo& answer, const OpRegistry& reg
       {"threads", plan.device.threads},
       {"planner_seed", plan.planner_seed},
       {"norm", plan.options.count("norm") != 0 ? plan.options.at("norm") : ""},
+      {"statistics", statistics_text(plan)},
       {"engines", plan.engines},
       {"programs", programs}};
   if (no != nullptr) {
@@ -123,6 +133,8 @@ std::string plan_table(const nlohmann::ordered_json& report) {
   line("arena", bytes("arena_bytes"));
   table += "  peak at step " + std::to_string(bytes("peak_step")) + " of '" +
            report.at("peak_program").get<std::string>() + "': " + report.at("peak_op").get<std::string>() + "\n";
+  if (const std::string norm = report.at("norm"); !norm.empty())
+    table += "  norm " + norm + ": statistics " + report.at("statistics").get<std::string>() + "\n";
   char text[160];
   std::snprintf(text, sizeof text, "  one step: %.1f GFLOP (+%.1f recomputed), %.0f ms predicted%s\n",
                 report.at("flops").get<double>() / 1e9, report.at("recompute_flops").get<double>() / 1e9,

@@ -9,6 +9,10 @@
 
 namespace thimble {
 
+/// Which samples a training step's normalisations take their statistics from, as the end of a sentence; empty for a
+/// plan without the option `norm`.
+std::string statistics_text(const Plan& plan);
+
 /// The fields of `plan --json`. Bytes are integers, padded to the alignment. Where a budget is missed: fits false, the
 /// smallest arena, the bound and the tensors that force it.
 nlohmann::ordered_json plan_report(const PlanOrNo& answer, const OpRegistry& registry,

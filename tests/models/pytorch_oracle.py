@@ -39,10 +39,14 @@ def load(path):
 class WideResNet:
     def __init__(self, tensors, depth, width):
         self.tensors, self.depth, self.width = tensors, depth, width
+        self.by_groups = "final.gn.weight" in tensors
+        self.norm = "gn" if self.by_groups else "bn"
         self.weights = {n: t.requires_grad_() for n, t in tensors.items() if n.endswith((".weight", ".bias"))}
 
     def normalize(self, name, x):
         t = self.tensors
+        if self.by_groups:
+            return F.relu(F.group_norm(x, 16, t[name + ".weight"], t[name + ".bias"], eps=1e-5))
         y = F.batch_norm(x, t[name + ".running_mean"], t[name + ".running_variance"], t[name + ".weight"],
                          t[name + ".bias"], training=True, momentum=0.1, eps=1e-5)
         return F.relu(y)
@@ -55,12 +59,12 @@ class WideResNet:
             for i in range((self.depth - 4) // 6):
                 stride, name = (2 if group > 0 and i == 0 else 1), f"block{number}"
                 number += 1
-                h = self.normalize(name + ".bn1", x)
+                h = self.normalize(f"{name}.{self.norm}1", x)
                 y = F.conv2d(h, t[name + ".conv1.weight"], stride=stride, padding=1)
-                y = F.conv2d(self.normalize(name + ".bn2", y), t[name + ".conv2.weight"], padding=1)
+                y = F.conv2d(self.normalize(f"{name}.{self.norm}2", y), t[name + ".conv2.weight"], padding=1)
                 key = name + ".shortcut.weight"
                 x = y + (F.conv2d(h, t[key], stride=stride) if key in t else x)
-        x = self.normalize("final.bn", x).mean(dim=(2, 3))
+        x = self.normalize(f"final.{self.norm}", x).mean(dim=(2, 3))
         return F.linear(x, t["classifier.weight"], t["classifier.bias"])
 
 
@@ -86,7 +90,7 @@ def kind_of(name):
     for suffix in (".momentum", ".running_mean", ".running_variance"):
         if name.endswith(suffix):
             return suffix[1:]
-    return "bias" if name.endswith(".bias") else "scale" if "bn" in name else "weight"
+    return "bias" if name.endswith(".bias") else "scale" if "bn" in name or "gn" in name else "weight"
 
 
 def main(folder, depth, width, steps, rate):

@@ -54,7 +54,7 @@ void draw_weights(Runtime& runtime, std::uint32_t seed) {
   }
 }
 
-void compare_with_pytorch(bool fuse, bool fuse_convolutions = false) {
+void compare_with_pytorch(bool fuse, bool fuse_convolutions = false, Norm norm = Norm::batch) {
   if (std::system(THIMBLE_PYTHON " -c 'import torch' 2>/dev/null") != 0) {
     if (std::getenv("THIMBLE_REQUIRE_SHARED") != nullptr) FAIL() << "python3-torch is not installed";
     GTEST_SKIP() << "python3-torch is not installed";
@@ -62,7 +62,7 @@ void compare_with_pytorch(bool fuse, bool fuse_convolutions = false) {
   OpRegistry registry;
   register_ops(registry);
   TrainingChoices choices;
-  choices.model = {.depth = 10, .width = 1, .fuse = fuse};
+  choices.model = {.depth = 10, .width = 1, .fuse = fuse, .norm = norm};
   choices.fuse_convolutions = fuse_convolutions;
   choices.batch = kBatch;
   choices.device.threads = 2;
@@ -102,6 +102,12 @@ void compare_with_pytorch(bool fuse, bool fuse_convolutions = false) {
 TEST(PyTorchOracle, FiveStepsGiveTheSameWeights) { compare_with_pytorch(true); }
 TEST(PyTorchOracle, FiveStepsWithSeparateOpsGiveTheSameWeights) { compare_with_pytorch(false); }
 TEST(PyTorchOracle, FiveStepsWithConvolutionsThatNormaliseGiveTheSameWeights) { compare_with_pytorch(true, true); }
+TEST(PyTorchOracle, FiveStepsWithGroupNormalisationGiveTheSameWeights) {
+  compare_with_pytorch(true, false, Norm::group);
+}
+TEST(PyTorchOracle, FiveStepsWithConvolutionsThatNormaliseByGroupsGiveTheSameWeights) {
+  compare_with_pytorch(true, true, Norm::group);
+}
 
 }  // namespace
 }  // namespace thimble

@@ -106,6 +106,8 @@ TEST_F(TrainerLoad, RefusesAnotherRunBeforeItTouchesATensor) {
   expect_refusal(halved, kOptions, "batch 4, this run has 2");
   Bench wider(4, {.width = 2});
   expect_refusal(wider, kOptions, "the model needs");
+  Bench by_groups(4, {.width = 1, .norm = Norm::group});
+  expect_refusal(by_groups, kOptions, "block0.gn1.bias");
 }
 
 // The same programs with inputs that hold the whole batch: so they do where the caller reads them.

@@ -114,6 +114,28 @@ TEST(WideResNetGraph, WithoutFusionEveryNormalisationHasItsReLU) {
   EXPECT_EQ(input_names(g, "pool")[0], "final.relu");
 }
 
+TEST(WideResNetGraph, GroupNormalisationHasNothingThatRuns) {
+  for (bool fuse : {true, false}) {
+    const WideResNet model{.fuse = fuse, .norm = Norm::group};
+    const Graph train = graph_of(model), evaluate = graph_of(model, Mode::evaluate);
+    EXPECT_EQ(parameter_count(train), 1467610);
+    EXPECT_EQ(persistent(train), persistent(evaluate));
+    EXPECT_EQ(train, evaluate) << "the same op in both";
+    for (const auto& [name, role] : persistent(train)) EXPECT_EQ(role, Role::weight) << name;
+    for (const char* name : {"block0.gn1.weight", "block0.gn2.bias", "block11.gn2.weight", "final.gn.bias"})
+      EXPECT_EQ(persistent(train).count({name, Role::weight}), 1u) << name;
+    int norms = 0;
+    for (const Op& op : train.ops) {
+      EXPECT_TRUE(op.kind != "batch_norm" && op.kind != "running_statistics");
+      if (op.kind != "group_norm") continue;
+      ++norms;
+      EXPECT_EQ(int_attribute(op.attributes, "groups"), 16);
+      EXPECT_EQ(int_attribute(op.attributes, "relu"), std::int64_t{fuse});
+    }
+    EXPECT_EQ(norms, 25);
+  }
+}
+
 TEST(WideResNetGraph, NamesTheRuleWhereItIsBroken) {
   EXPECT_TRUE(holds(message_of<InvalidArgument>([] { parse_wide_resnet("wrn-27-2"); }), "6n + 4"));
   EXPECT_TRUE(holds(message_of<InvalidArgument>([] { parse_wide_resnet("resnet50"); }), "wrn-DEPTH-WIDTH"));

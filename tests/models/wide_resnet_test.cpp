@@ -61,5 +61,18 @@ TEST(WideResNetPlan, ChoicesSurviveThePlan) {
   EXPECT_EQ(choices.sgd, SgdOptions{});
 }
 
+TEST(WideResNetPlan, NormSurvivesThePlan) {
+  TrainingChoices choices{.model = {.depth = 10, .width = 1, .norm = Norm::group}, .batch = 8};
+  Plan plan = make_plan(request_training(choices, registry()), registry());
+  EXPECT_EQ(plan.options.at("norm"), "group");
+  EXPECT_EQ(choices_of(read_plan(write_plan(plan), "plan")).model, choices.model);
+  choices.model.norm = Norm::batch;
+  const Plan other = make_plan(request_training(choices, registry()), registry());
+  EXPECT_EQ(other.options.at("norm"), "batch");
+  EXPECT_NE(other.arithmetic_hash, plan.arithmetic_hash);
+  plan.options["norm"] = "layer";
+  EXPECT_THROW(choices_of(plan), BadInput);
+}
+
 }  // namespace
 }  // namespace thimble

@@ -253,6 +253,12 @@ class NormConvRewrite : public ::testing::Test {
                 {{"relu", std::int64_t{relu}}, {"epsilon", 1e-5}})
         .front();
   }
+  TensorId group_norm(const std::string& name, TensorId x) {
+    return graph_
+        .add_op(registry_, "group_norm", name, {x, weight(name + ".weight", {8}), weight(name + ".bias", {8})},
+                {{"relu", std::int64_t{1}}, {"epsilon", 1e-5}, {"groups", std::int64_t{4}}})
+        .front();
+  }
   TensorId inference(const std::string& name, TensorId x) {
     const TensorId mean = graph_.add_input(name + ".mean", plain({8}), Role::statistic);
     const TensorId variance = graph_.add_input(name + ".variance", plain({8}), Role::statistic);
@@ -320,6 +326,32 @@ TEST_F(NormConvRewrite, TakesTheNormalisedValueOutOfTheStep) {
             (Names{dy, "right.weight", "stem", "bn.mean", "bn.variance", "bn.weight", "bn.bias", dy, "left.weight"}));
   EXPECT_EQ(after.ops.size(), before.ops.size() - 4);  // the sum, two data gradients and theirs
   EXPECT_EQ(rewritten(after), after);                  // nothing is left to do
+}
+
+TEST_F(NormConvRewrite, TakesGroupNormalisationOutLikewise) {
+  const TensorId x = convolution("stem", images_), h = group_norm("gn1", x);
+  const TensorId sum =
+      graph_.add_op(registry_, "add", "sum1", {convolution("left", h), convolution("right", h)}).front();
+  finish(graph_.add_op(registry_, "add", "sum2", {convolution("last", group_norm("gn2", sum)), sum}).front());
+  const Graph before = step(), after = rewritten(before);
+  for (const char* name : {"gn1", "gn2"}) {
+    EXPECT_NE(before.find(name), kNoTensor);
+    EXPECT_EQ(after.find(name), kNoTensor) << name;
+    EXPECT_EQ(kind_of(after, name), "group_statistics") << name;
+  }
+  for (const std::string name : {"left", "right", "last"}) {
+    EXPECT_EQ(kind_of(after, name), "norm_conv2d") << name;
+    EXPECT_EQ(kind_of(after, name + ".d_weight"), "norm_conv2d_backward_weights") << name;
+    EXPECT_EQ(kind_of(after, name + ".d_input"), "none") << name;
+  }
+  EXPECT_EQ(kind_of(after, "gn1.d_input"), "norm_conv2d_pair_backward_data");
+  EXPECT_EQ(input_names(after, "last"),
+            (Names{"sum1", "gn2.mean", "gn2.variance", "gn2.weight", "gn2.bias", "last.weight", "sum1"}));
+  const std::string dy = input_names(before, "last.d_input")[0];
+  EXPECT_EQ(input_names(after, "gn2.d_input"),
+            (Names{dy, "last.weight", "sum1", "gn2.mean", "gn2.variance", "gn2.weight", "gn2.bias", dy}));
+  EXPECT_EQ(rewritten(after), after);
+  EXPECT_EQ(kind_of(rewritten(graph_), "gn2"), "group_statistics") << "inference has the same op";
 }
 
 TEST_F(NormConvRewrite, AddsTheGradientOfWhatSkipsABlock) {

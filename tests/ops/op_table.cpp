@@ -337,6 +337,112 @@ void add_norm_pools(std::vector<Row>& rows) {
   }
 }
 
+void add_group_norm_pools(std::vector<Row>& rows) {
+  for (std::int64_t groups : {4, 24}) {
+    const Shape x{19, 5, 6, 24}, c{24}, of_groups{19, groups};
+    const std::string suffix = "_of_groups_" + std::to_string(groups);
+    RowInput variance = samples(of_groups);
+    variance.fill = Fill::positive;
+    std::vector<RowInput> inputs{samples(x), samples(of_groups), variance, weights(c), weights(c)};
+    const Attributes attributes{{"epsilon", 1e-5}};
+    rows.push_back({"norm_pool" + suffix, "norm_pool", inputs, attributes, 5e-6, kSums, rows.size()});
+    inputs.push_back(samples({19, 24}));
+    rows.push_back({"norm_pool_backward" + suffix, "norm_pool_backward", inputs, attributes, 1e-5, kSums, rows.size()});
+  }
+}
+
+// Groups of one channel, of some, of all; a channel count beyond a tile, a sample of one pixel.
+void add_group_norms(std::vector<Row>& rows) {
+  const auto row = [&](const std::string& name, Shape x, std::int64_t groups, std::int64_t relu, double offset) {
+    const Shape c{x.back()}, of_groups{x[0], groups};
+    Attributes attributes = norm(relu);
+    attributes["groups"] = groups;
+    const double tolerance = offset != 0 ? 3e-5 : 5e-6;
+    const char* reason = offset != 0 ? kLargeMean : kSums;
+    rows.push_back({"group_norm_" + name,
+                    "group_norm",
+                    {samples(x), weights(c), weights(c)},
+                    attributes,
+                    tolerance,
+                    reason,
+                    rows.size(),
+                    false,
+                    offset});
+    rows.push_back({"group_statistics_" + name,
+                    "group_statistics",
+                    {samples(x)},
+                    {{"groups", groups}},
+                    tolerance,
+                    reason,
+                    rows.size(),
+                    false,
+                    offset});
+  };
+  row("plain", {5, 6, 6, 16}, 4, 0, 0);
+  row("relu", {17, 6, 5, 32}, 16, 1, 0);
+  row("channels_alone", {9, 8, 8, 16}, 16, 1, 0);
+  row("all_channels", {3, 5, 7, 5}, 1, 1, 0);
+  row("one_sample", {1, 9, 9, 21}, 7, 1, 0);
+  row("one_pixel", {19, 1, 1, 24}, 3, 1, 0);
+  row("wider_than_a_tile", {2, 2, 2, 1100}, 11, 1, 0);
+  row("more_rows_than_a_block", {3, 17, 13, 6}, 2, 0, 0);
+  row("mean_of_100_deviations", {8, 8, 8, 16}, 4, 0, 100);
+}
+
+// With moments that are not those of x.
+void add_group_norm_gradients(std::vector<Row>& rows) {
+  for (std::int64_t relu : {0, 1}) {
+    const Shape x{17, 6, 5, 24}, c{24};
+    RowInput variance = samples({17, 6});
+    variance.fill = Fill::positive;
+    std::vector<RowInput> inputs{samples(x), samples(x), weights(c), samples({17, 6}), variance};
+    if (relu != 0) inputs.push_back(weights(c));
+    rows.push_back({relu != 0 ? "group_norm_backward_gated" : "group_norm_backward", "group_norm_backward", inputs,
+                    norm(relu), 1e-5, kSums, rows.size()});
+  }
+}
+
+// Convolutions that normalise by every sample's groups: samples at a time that do and do not divide the chunks, which
+// the sizes decide in the data gradient.
+void add_group_norm_convolutions(std::vector<Row>& rows) {
+  const auto row = [&](const std::string& name, Shape x, Shape w, std::int64_t stride, std::int64_t groups,
+                       std::int64_t at_a_time) {
+    const Shape c{x.back()}, y{x[0], (x[1] - 1) / stride + 1, (x[2] - 1) / stride + 1, w[0]};
+    RowInput mean = samples({x[0], groups}), variance = samples({x[0], groups});
+    variance.fill = Fill::positive;
+    const auto add = [&](const char* suffix, const char* kind, std::vector<RowInput> inputs, Attributes attributes,
+                         double tolerance) {
+      rows.push_back({name + suffix, kind, std::move(inputs), std::move(attributes), tolerance, kSums, rows.size()});
+    };
+    Attributes attributes = window(stride, w[2] / 2), forward = norm_window(stride, w[2] / 2, at_a_time);
+    attributes["epsilon"] = 1e-5;
+    add("", "norm_conv2d", {samples(x), mean, variance, weights(c), weights(c), weights(w)}, forward, 5e-6);
+    Attributes with_kernel = forward, adds = attributes, pair = attributes;
+    forward["add"] = adds["add"] = std::int64_t{1};
+    add("_added", "norm_conv2d", {samples(x), mean, variance, weights(c), weights(c), weights(w), samples(y)}, forward,
+        5e-6);
+    with_kernel["kernel_height"] = w[2];
+    with_kernel["kernel_width"] = w[3];
+    with_kernel["channels"] = x.back() * 2 / 5;  // a slice that ends within a group
+    add("_weights", "norm_conv2d_backward_weights", {samples(x), mean, variance, weights(c), weights(c), samples(y)},
+        with_kernel, 1e-5);
+    std::vector<RowInput> data{samples(y), weights(w), samples(x), mean, variance, weights(c), weights(c)};
+    add("_data", "norm_conv2d_backward_data", data, attributes, 1e-5);
+    data.push_back(samples(x));
+    add("_data_added", "norm_conv2d_backward_data", data, adds, 1e-5);
+    data.back() = samples({x[0], y[1], y[2], 6});
+    data.push_back(weights({6, x[3], 1, 1}));
+    pair["second_stride"] = stride;
+    pair["second_padding"] = std::int64_t{0};
+    add("_data_second", "norm_conv2d_pair_backward_data", data, pair, 1e-5);
+  };
+  row("group_norm_conv", {21, 8, 8, 16}, {16, 16, 3, 3}, 1, 4, 2);
+  row("group_norm_conv_stride_2", {17, 8, 8, 32}, {24, 32, 3, 3}, 2, 16, 1);
+  row("group_norm_conv_1x1", {5, 5, 6, 12}, {7, 12, 1, 1}, 1, 12, 1000);
+  row("group_norm_conv_two_at_a_time", {21, 32, 32, 16}, {8, 16, 3, 3}, 1, 2, 2);
+  row("group_norm_conv_one_sample", {1, 9, 7, 10}, {3, 10, 3, 3}, 1, 1, 1);
+}
+
 }  // namespace
 
 std::vector<Row> op_table() {
@@ -352,6 +458,10 @@ std::vector<Row> op_table() {
   add_stray_attributes(rows);
   add_sliced_weight_sums(rows);
   add_norm_pools(rows);
+  add_group_norms(rows);
+  add_group_norm_gradients(rows);
+  add_group_norm_convolutions(rows);
+  add_group_norm_pools(rows);
   return rows;
 }
 

@@ -63,22 +63,38 @@ std::vector<Array> convolution_gradient(const ReferenceCall& call, const Array& 
   return {dx, dw};
 }
 
+// Which of the moments belongs to element i of x: one a channel, or {samples, groups}.
+Index moment_of(const Array& x, const Array& mean, Index i) {
+  const Index channels = x.shape.back(), c = i % channels;
+  if (mean.shape.size() == 1) return c;
+  const Index groups = mean.shape[1];
+  return i / (count(x) / x.shape[0]) * groups + c / (channels / groups);
+}
+
 // Two passes: the mean, then the squares of what differs from it.
-std::vector<Array> statistics(const Array& x) {
-  const Index channels = x.shape.back(), rows = count(x) / channels;
-  Array mean = zeros({channels}), variance = zeros({channels});
-  for (Index i = 0; i < count(x); ++i) at(mean, i % channels) += at(x, i) / static_cast<double>(rows);
-  for (Index i = 0; i < count(x); ++i)
-    at(variance, i % channels) += std::pow(at(x, i) - at(mean, i % channels), 2) / static_cast<double>(rows);
+std::vector<Array> moments_of_shape(const Array& x, std::vector<Index> shape) {
+  Array mean = zeros(shape), variance = zeros(shape);
+  const auto of_one = static_cast<double>(count(x) / count(mean));
+  for (Index i = 0; i < count(x); ++i) at(mean, moment_of(x, variance, i)) += at(x, i) / of_one;
+  for (Index i = 0; i < count(x); ++i) {
+    const Index m = moment_of(x, variance, i);
+    at(variance, m) += std::pow(at(x, i) - at(mean, m), 2) / of_one;
+  }
   return {mean, variance};
+}
+
+std::vector<Array> statistics(const Array& x) { return moments_of_shape(x, {x.shape.back()}); }
+
+std::vector<Array> group_statistics(const ReferenceCall& call) {
+  return moments_of_shape(call.inputs[0], {call.inputs[0].shape[0], whole(call, "groups")});
 }
 
 Array normalized(const ReferenceCall& call, const Array& mean, const Array& variance) {
   const Array& x = call.inputs[0];
   Array y = zeros(x.shape);
   for (Index i = 0; i < count(x); ++i) {
-    const Index c = i % x.shape.back();
-    at(y, i) = (at(x, i) - at(mean, c)) / std::sqrt(at(variance, c) + real(call, "epsilon")) * at(call.inputs[1], c) +
+    const Index c = i % x.shape.back(), m = moment_of(x, mean, i);
+    at(y, i) = (at(x, i) - at(mean, m)) / std::sqrt(at(variance, m) + real(call, "epsilon")) * at(call.inputs[1], c) +
                at(call.inputs[2], c);
     if (whole(call, "relu") != 0 && at(y, i) < 0) at(y, i) = 0;
   }
@@ -90,22 +106,32 @@ std::vector<Array> normalized_gradient(const ReferenceCall& call, const Array& m
                                        const Array& dy) {
   const Array& x = call.inputs[0];
   const Index channels = x.shape.back();
-  const auto rows = static_cast<double>(count(x) / channels);
+  const auto of_one = static_cast<double>(count(x) / count(mean));
   const Array y = normalized(call, mean, variance);
   Array dx = zeros(x.shape), dgamma = zeros({channels}), dbeta = zeros({channels});
+  Array sum = zeros(mean.shape), product = zeros(mean.shape);
   const auto passes = [&](Index i) { return whole(call, "relu") != 0 && !(at(y, i) > 0) ? 0.0 : at(dy, i); };
-  const auto deviation = [&](Index c) { return std::sqrt(at(variance, c) + real(call, "epsilon")); };
+  const auto deviation = [&](Index m) { return std::sqrt(at(variance, m) + real(call, "epsilon")); };
+  const auto unit = [&](Index i, Index m) { return (at(x, i) - at(mean, m)) / deviation(m); };
   for (Index i = 0; i < count(x); ++i) {
-    const Index c = i % channels;
+    const Index c = i % channels, m = moment_of(x, mean, i);
     at(dbeta, c) += passes(i);
-    at(dgamma, c) += passes(i) * (at(x, i) - at(mean, c)) / deviation(c);
+    at(dgamma, c) += passes(i) * unit(i, m);
+    at(sum, m) += passes(i) * at(call.inputs[1], c);
+    at(product, m) += passes(i) * at(call.inputs[1], c) * unit(i, m);
   }
   for (Index i = 0; i < count(x); ++i) {
-    const Index c = i % channels;
-    const double unit = (at(x, i) - at(mean, c)) / deviation(c);
-    at(dx, i) = at(call.inputs[1], c) / deviation(c) * (passes(i) - at(dbeta, c) / rows - unit * at(dgamma, c) / rows);
+    const Index m = moment_of(x, mean, i);
+    at(dx, i) =
+        (passes(i) * at(call.inputs[1], i % channels) - at(sum, m) / of_one - unit(i, m) * at(product, m) / of_one) /
+        deviation(m);
   }
   return {dx, dgamma, dbeta};
+}
+
+std::vector<Array> group_norm_gradient(const ReferenceCall& call, const Array& dy) {
+  const auto moments = group_statistics(call);
+  return normalized_gradient(call, moments[0], moments[1], dy);
 }
 
 std::vector<Array> batch_norm_gradient(const ReferenceCall& call, const Array& dy) {
@@ -113,10 +139,10 @@ std::vector<Array> batch_norm_gradient(const ReferenceCall& call, const Array& d
   return normalized_gradient(call, moments[0], moments[1], dy);
 }
 
-// Gated by its input: {dy, x, gamma, mean, variance, beta}.
-std::vector<Array> batch_norm_backward(const ReferenceCall& call) {
+// Gated by its input: {dy, x, gamma, mean, variance, beta}. Where nothing gates, beta may be left out.
+std::vector<Array> norm_backward(const ReferenceCall& call) {
   ReferenceCall forward = call;
-  forward.inputs = {call.inputs[1], call.inputs[2], call.inputs[5]};
+  forward.inputs = {call.inputs[1], call.inputs[2], call.inputs.size() > 5 ? call.inputs[5] : call.inputs[2]};
   return normalized_gradient(forward, call.inputs[3], call.inputs[4], call.inputs[0]);
 }
 
@@ -173,7 +199,7 @@ std::vector<Array> norm_convolution_data(const ReferenceCall& call) {
   }
   norm.inputs = {gradient, in[2], in[5], in[3], in[4], in[6]};
   norm.attributes["relu"] = Index{1};
-  std::vector<Array> all = batch_norm_backward(norm);
+  std::vector<Array> all = norm_backward(norm);
   if (adds) all[0] = sum(all[0], in[7]);
   return all;
 }
@@ -315,7 +341,7 @@ std::vector<Array> norm_pool_backward(const ReferenceCall& call) {
                  call.inputs[1],
                  call.inputs[2],
                  call.inputs[4]};
-  return batch_norm_backward(norm);
+  return norm_backward(norm);
 }
 
 Array relu(const Array& x) {
@@ -334,7 +360,12 @@ std::vector<Array> forward_reference(const ReferenceCall& call) {
     return {normalized(call, moments[0], moments[1]), moments[0], moments[1]};
   }
   if (kind == "batch_statistics") return statistics(call.inputs[0]);
-  if (kind == "batch_norm_backward") return batch_norm_backward(call);
+  if (kind == "batch_norm_backward" || kind == "group_norm_backward") return norm_backward(call);
+  if (kind == "group_norm") {
+    const auto moments = group_statistics(call);
+    return {normalized(call, moments[0], moments[1]), moments[0], moments[1]};
+  }
+  if (kind == "group_statistics") return group_statistics(call);
   if (kind == "norm_conv2d") return {norm_convolution(call)};
   if (kind == "norm_conv2d_backward_data" || kind == "norm_conv2d_pair_backward_data")
     return norm_convolution_data(call);
@@ -360,6 +391,7 @@ std::vector<Array> gradient_reference(const ReferenceCall& call, const Array& dy
   const std::string& kind = call.kind;
   if (kind == "conv2d") return convolution_gradient(call, dy);
   if (kind == "batch_norm") return batch_norm_gradient(call, dy);
+  if (kind == "group_norm") return group_norm_gradient(call, dy);
   if (kind == "relu") {
     Array dx = dy;
     for (Index i = 0; i < count(dx); ++i) at(dx, i) = at(call.inputs[0], i) > 0 ? at(dy, i) : 0;

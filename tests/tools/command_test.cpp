@@ -1,4 +1,6 @@
 // The command as its users run it: exit codes, JSON, files, and the promises that need a whole run to show.
+#include <algorithm>
+
 #include "run_command.h"
 
 namespace thimble {
@@ -93,6 +95,43 @@ TEST_F(Command, BlockMajorOrderNeedsNoBudget) {
   EXPECT_EQ(plain.at("loops"), "microbatch");
   EXPECT_EQ(plain.at("loop_count"), 1);
   EXPECT_EQ(block.at("arithmetic_hash"), plain.at("arithmetic_hash"));
+}
+
+TEST_F(Command, SaysWhoseStatisticsNormalise) {
+  const std::string plan = "plan wrn-10-1 --batch 24";
+  const auto statistics = [&](const std::string& options) {
+    return Json::parse(thimble(plan + options + " --json").output).at("statistics");
+  };
+  EXPECT_EQ(statistics(""), "of the whole batch of 24 samples");
+  EXPECT_EQ(statistics(" --microbatch 8"), "of a microbatch of 8 samples");
+  EXPECT_EQ(statistics(" --microbatch 4,20"), "of a microbatch of 4 to 20 samples");
+  EXPECT_EQ(statistics(" --microbatch 8 --norm group"), "of every sample by itself, which no cut changes");
+  const std::string table = thimble(plan + " --norm group").output;
+  EXPECT_NE(table.find("norm group: statistics of every sample by itself"), std::string::npos) << table;
+  EXPECT_EQ(thimble(plan + " --norm layer").code, 2);
+}
+
+// Where a budget is missed, the smallest microbatch is the one that statistics allow, and the way out is named.
+TEST_F(Command, OnlySharedStatisticsKeepMicrobatchesLarge) {
+  const auto refused = [this](const std::string& options) {
+    const Json report = Json::parse(thimble("plan wrn-10-1 --batch 32 --budget 1MB --json" + options).output);
+    std::vector<std::string> allowed;
+    for (const Json& one : report.at("could_allow")) allowed.push_back(one.at("option"));
+    return std::pair{report.at("microbatch").get<int>(), allowed};
+  };
+  const auto names = [](const std::vector<std::string>& allowed, const std::string& part) {
+    return std::ranges::any_of(allowed, [&](const std::string& one) { return one.find(part) != std::string::npos; });
+  };
+  const auto [of_batch, with_batch] = refused("");
+  EXPECT_EQ(of_batch, 8);
+  EXPECT_TRUE(names(with_batch, "--norm group"));
+  EXPECT_TRUE(names(with_batch, "--min-microbatch 1"));
+  const auto [of_group, with_group] = refused(" --norm group");
+  EXPECT_EQ(of_group, 1);
+  EXPECT_FALSE(names(with_group, "--norm") || names(with_group, "--min-microbatch"));
+  const auto [at_least, with_least] = refused(" --norm group --min-microbatch 4");
+  EXPECT_EQ(at_least, 4);
+  EXPECT_TRUE(names(with_least, "--min-microbatch 1"));
 }
 
 TEST_F(Command, WrongUsageIsTwo) {

@@ -6,7 +6,8 @@
 //
 // Inputs: `images` {N, 32, 32, 3} normalised floats, `labels` {N}. Outputs: `loss` (mean), `correct` (a count).
 // Parameters: stem.weight, block3.bn1.weight .bias .running_mean .running_variance, block3.conv1.weight,
-// block0.shortcut.weight, final.bn..., classifier.weight, classifier.bias. Blocks are numbered over all groups.
+// block0.shortcut.weight, final.bn..., classifier.weight, classifier.bias. Blocks are numbered over all groups. With
+// group normalisation block3.gn1.weight .bias and final.gn..., and nothing that runs.
 #pragma once
 
 #include <cstdint>
@@ -17,16 +18,22 @@
 
 namespace thimble {
 
+/// Whose statistics normalise. `batch`: those of the samples that are computed at once, so of a microbatch where the
+/// batch is cut, and running ones in evaluation. `group` (Wu and He 2018): each sample's own, over 16 groups of
+/// channels (as De et al. 2022 train WRN-16-4), so that neither a cut nor evaluation changes them.
+enum class Norm : std::uint8_t { batch, group };
+
 struct WideResNet {
   int depth = 28;  ///< 6n + 4: three groups of n blocks
   int width = 2;   ///< channels of the groups: 16, 32 and 64 times this
   int classes = 10;
-  bool fuse = true;    ///< batch normalisation and ReLU as one op
+  bool fuse = true;    ///< normalisation and ReLU as one op
   double dropout = 0;  ///< rate behind each block's first convolution, in training
+  Norm norm = Norm::batch;
   bool operator==(const WideResNet&) const = default;
 };
 
-/// In `evaluate`, normalisation uses the running statistics. Persistent tensors have the same names in both.
+/// In `evaluate`, batch normalisation uses the running statistics. Persistent tensors have the same names in both.
 enum class Mode : std::uint8_t { train, evaluate };
 
 /// `wrn-28-2`: depth 28, width 2. Throws InvalidArgument, naming the rule, for anything else.
