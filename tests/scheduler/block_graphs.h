@@ -25,8 +25,7 @@ inline Graph tower(const OpRegistry& registry, int blocks) {
 }
 
 /// One training step of it; `splits` by name.
-inline PlanRequest tower_request(const OpRegistry& registry, const Graph& step, Cut cut,
-                                 const std::vector<const char*>& splits) {
+inline PlanRequest tower_request(const Graph& step, Cut cut, const std::vector<const char*>& splits) {
   PlanRequest request{
       .model = "tiny", .options = {}, .batch = kBatch, .device = {}, .planner_seed = 0, .budget = {}, .programs = {}};
   request.programs.push_back({.name = "train", .graph = step, .microbatches = std::move(cut)});
@@ -35,7 +34,7 @@ inline PlanRequest tower_request(const OpRegistry& registry, const Graph& step, 
 }
 
 inline Plan tower_plan(const OpRegistry& registry, const Graph& step, Cut cut, const std::vector<const char*>& splits) {
-  return make_plan(tower_request(registry, step, std::move(cut), splits), registry);
+  return make_plan(tower_request(step, std::move(cut), splits), registry);
 }
 
 }  // namespace thimble::testing

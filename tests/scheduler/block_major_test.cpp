@@ -68,7 +68,7 @@ RC_GTEST_PROP(BlockMajor, AnySplitsAndRanksGiveASoundPlanWithTheSameBits, ()) {
   const Graph graphs[] = {tower(registry, 5), chain(registry), diamond(registry), with_running_state(registry)};
   const Graph step = step_graph(registry, graphs[*rc::gen::inRange(0, 4)]);
   const Cut cut = *rc::gen::element(Cut{4, 4}, Cut{3, 5}, Cut{1, 6, 1});
-  PlanRequest request = tower_request(registry, step, cut, {});
+  PlanRequest request = tower_request(step, cut, {});
   const Values expected = run_plan(make_plan(request, registry), registry);
   ProgramRequest& program = request.programs[0];
   program.ranks = keep_everything(step);
@@ -111,7 +111,7 @@ TEST(BlockMajor, UpdatesABlockRightAfterItsRepeat) {
 TEST(BlockMajor, ABarrierKeepsAllUpdatesBehindTheLastRepeat) {
   const OpRegistry registry = tiny_registry();
   const Graph step = step_graph(registry, tower(registry, 2));
-  PlanRequest request = tower_request(registry, step, {4, 4}, {"b0", "b1"});
+  PlanRequest request = tower_request(step, {4, 4}, {"b0", "b1"});
   request.programs[0].barrier_before_update = true;
   const Plan plan = make_plan(request, registry);
   expect_sound(plan, registry);
@@ -188,7 +188,7 @@ TEST(BlockMajor, DoesNotPartBlocksThatShareAWeight) {
   const Graph step = step_graph(registry, finish(registry, std::move(g), x));
   const RecomputeBasis basis = recompute_basis(step, registry);
   for (TensorId split : loop_splits(step, basis)) {
-    PlanRequest request = tower_request(registry, step, {4, 4}, {});
+    PlanRequest request = tower_request(step, {4, 4}, {});
     request.programs[0].splits = {split};
     expect_sound(make_plan(request, registry), registry);
   }
@@ -222,7 +222,7 @@ Graph wide_tower(const OpRegistry& registry) {
 TEST(BlockMajor, IsOfferedWhereItTakesFewerBytes) {
   const OpRegistry registry = tiny_registry();
   const Graph step = step_graph(registry, wide_tower(registry));
-  const PlanRequest request = tower_request(registry, step, {2, 2, 2, 2}, {});
+  const PlanRequest request = tower_request(step, {2, 2, 2, 2}, {});
   const Frontier plain({request}, registry), either({request}, registry, {.loops = LoopOrder::either});
   const Frontier block({request}, registry, {.loops = LoopOrder::block});
   const auto smallest = [](const Frontier& frontier) {
