@@ -8,6 +8,8 @@
 namespace thimble {
 namespace {
 
+constexpr int kEvaluations = 2000;  // a quarter of a plan's: several are made, to say what would do, not what is best
+
 struct Allowance {
   std::string option;
   ModelOptions allowed;
@@ -52,7 +54,7 @@ std::vector<Allowance> allowances(const ModelOptions& options) {
 }
 
 nlohmann::ordered_json report_of(const ModelOptions& options) {
-  const auto [answer, calibration] = plan_training(options, training_choices(options), "");
+  const auto [answer, calibration] = plan_training(options, training_choices(options), "", kEvaluations);
   return plan_report(answer, registry(), calibration.get());
 }
 

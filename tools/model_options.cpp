@@ -148,7 +148,7 @@ std::string calibration_beside(const std::string& plan_path) {
 }
 
 TrainingFrontier training_frontier(const ModelOptions& options, const TrainingChoices& choices,
-                                   const std::string& table_path) {
+                                   const std::string& table_path, int most_evaluations) {
   std::vector<PlanRequest> variants = training_variants(choices, registry(), least_microbatch(options));
   if (options.fuse == "auto") {
     TrainingChoices fused = choices;
@@ -158,14 +158,16 @@ TrainingFrontier training_frontier(const ModelOptions& options, const TrainingCh
   }
   Calibration calibration = give_calibration(options, table_path, variants);
   return {Frontier(std::move(variants), registry(),
-                   {.recompute = options.remat == "auto", .loops = loop_order_of(options)}),
+                   {.recompute = options.remat == "auto",
+                    .most_evaluations = most_evaluations,
+                    .loops = loop_order_of(options)}),
           std::move(calibration)};
 }
 
 PlannedTraining plan_training(const ModelOptions& options, const TrainingChoices& choices,
-                              const std::string& table_path) {
+                              const std::string& table_path, int most_evaluations) {
   if (const auto budget = budget_bytes(options)) {
-    const TrainingFrontier all = training_frontier(options, choices, table_path);
+    const TrainingFrontier all = training_frontier(options, choices, table_path, most_evaluations);
     return {all.frontier.within(*budget), all.calibration};
   }
   std::vector<PlanRequest> only{request_training(choices, registry())};

@@ -57,9 +57,10 @@ struct TrainingFrontier {
 };
 
 /// Everything that may be chosen for these options. A table that was measured for it is written where --calibration
-/// says, else to `table_path`, unless that is empty.
+/// says, else to `table_path`, unless that is empty. `most_evaluations` as `PlannerOptions` has it.
 TrainingFrontier training_frontier(const ModelOptions& options, const TrainingChoices& choices,
-                                   const std::string& table_path);
+                                   const std::string& table_path,
+                                   int most_evaluations = PlannerOptions{}.most_evaluations);
 
 struct PlannedTraining {
   PlanOrNo answer;
@@ -69,7 +70,7 @@ struct PlannedTraining {
 /// Without a budget the plain plan: no cut, or the one that is named, everything kept that the order of the loops
 /// leaves. With one, the fastest of training_frontier that fits.
 PlannedTraining plan_training(const ModelOptions& options, const TrainingChoices& choices,
-                              const std::string& table_path);
+                              const std::string& table_path, int most_evaluations = PlannerOptions{}.most_evaluations);
 
 /// The budget in bytes, if one was given. Throws InvalidArgument.
 std::optional<Bytes> budget_bytes(const ModelOptions& options);
