@@ -79,10 +79,9 @@ std::vector<std::int64_t> crowding(const Items& items) {
   std::vector<std::int64_t> result;
   result.reserve(items.size());
   for (const PlacementItem& b : items) {
-    const auto level = static_cast<std::size_t>(std::bit_width(static_cast<std::uint32_t>(length(b)))) - 1;
-    const auto& row = table[level];
-    result.push_back(std::max(row[static_cast<std::size_t>(b.begin)],
-                              row[static_cast<std::size_t>(b.end) - (std::size_t{1} << level)]));
+    const std::size_t width = std::bit_floor(static_cast<std::uint32_t>(length(b)));
+    const auto& row = table[static_cast<std::size_t>(std::countr_zero(width))];
+    result.push_back(std::max(row[static_cast<std::size_t>(b.begin)], row[static_cast<std::size_t>(b.end) - width]));
   }
   return result;
 }

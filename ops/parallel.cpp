@@ -20,11 +20,13 @@ namespace thimble {
 
 // TBB is not compiled for ThreadSanitizer, which does not see how its threads wait for each other: these it sees.
 void run_chunks(int threads, std::int64_t count, void (*body)(void*, std::int64_t), void* context) {
+  const LibraryScope library;
   std::atomic<std::int64_t> next{0};
   std::mutex mutex;
   std::exception_ptr thrown;
   const auto work = [&] {
     try {
+      const OwnScope own;
       for (std::int64_t i = next++; i < count; i = next++) body(context, i);
     } catch (...) {
       const std::lock_guard lock(mutex);
