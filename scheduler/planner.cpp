@@ -81,6 +81,7 @@ Frontier::Frontier(std::vector<PlanRequest> variants, const OpRegistry& registry
       group->push_back(v);
   }
   std::vector<std::vector<Search>> searches;
+  searches.reserve(groups.size());
   for (const std::vector<std::size_t>& group : groups)
     searches.push_back(options.recompute ? start_searches(group, options.most_evaluations) : std::vector<Search>{});
   for (std::size_t g = 0; g < groups.size(); ++g) {
