@@ -91,7 +91,7 @@ class Reorder {
     const auto [first, last] = window(from);
     ++effort_;
     if (first >= last) return;
-    const auto to = first + static_cast<std::int32_t>(dice_.below(static_cast<std::size_t>(last - first + 1)));
+    const auto to = first + static_cast<std::int32_t>(dice_.below(static_cast<std::size_t>(last - first) + 1));
     if (to == from) return;
     const std::int32_t begin = std::min(from, to), end = std::max(from, to);
     const std::int64_t before = sweep(begin, end);
