@@ -77,7 +77,7 @@ void Timeline::add_up() {
   for (const Hold& hold : holds_) {
     const std::int64_t bytes = graph_.bytes[static_cast<std::size_t>(hold.tensor)];
     memory_[static_cast<std::size_t>(hold.made)] += bytes;
-    memory_[static_cast<std::size_t>(std::max(hold.made, hold.last) + 1)] -= bytes;
+    memory_[static_cast<std::size_t>(std::max(hold.made, hold.last)) + 1] -= bytes;
   }
   std::int64_t held = 0;
   peak_ = overflow_ = 0;
