@@ -58,6 +58,7 @@ std::vector<Again> made_again(const Plan& plan, const Program& program, const Op
     }
   }
   std::vector<Again> all;
+  all.reserve(by_op.size());
   for (auto& [op, again] : by_op) all.push_back(std::move(again));
   std::stable_sort(all.begin(), all.end(), [](const Again& a, const Again& b) { return a.bought > b.bought; });
   return all;
