@@ -172,6 +172,20 @@ TEST(BlockMajor, AsksForTheInputsThatARepeatReads) {
   EXPECT_EQ(asked, (std::vector<std::string>{"x0-3", "x3-8", "target0-3", "target3-8", "x0-3", "x3-8"}));
 }
 
+TEST(BlockMajor, MakesAViewOfAnInputAgainInsteadOfHoldingTheInput) {
+  const OpRegistry registry = tiny_registry();
+  auto [g, x] = start();
+  const TensorId rows = g.add_op(registry, "reshape", "rows", {x}, {{"columns", std::int64_t{3}}}).front();
+  const TensorId a = g.add_op(registry, "dense", "a", {rows, weight(g, "w", 4, 3)}).front();
+  const TensorId b = g.add_op(registry, "dense", "b", {a, weight(g, "v", 2, 4)}).front();
+  const Graph step = step_graph(registry, finish(registry, std::move(g), b));
+  const Plan plan = tower_plan(registry, step, {3, 5}, {"a"});
+  expect_sound(plan, registry);
+  for (const Instance& instance : plan.programs[0].schedule.instances)
+    EXPECT_FALSE(instance.whole_batch && plan.programs[0].graph.tensors[instance.tensor].name == "x");
+  EXPECT_EQ(run_plan(plan, registry), run_plan(tower_plan(registry, step, {3, 5}, {}), registry));
+}
+
 TEST(BlockMajor, KnowsWhereTheLoopMayBeSplit) {
   const OpRegistry registry = tiny_registry();
   const Graph step = step_graph(registry, tower(registry, 3));

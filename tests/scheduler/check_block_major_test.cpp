@@ -147,8 +147,7 @@ void state_live_bytes(Plan& plan) {
 }
 
 // a = 2 x in a first repeat; `more`, which reads a, in a second.
-Plan two_repeats(const std::function<void(Graph&, TensorId)>& more) {
-  const OpRegistry registry = tiny_registry();
+Plan two_repeats(const std::function<void(Graph&, TensorId)>& more, const OpRegistry& registry = tiny_registry()) {
   auto [g, x] = start();
   const TensorId a = g.add_op(registry, "scale", "a", {x}, {{"factor", 2.0}}).front();
   more(g, a);
@@ -186,15 +185,27 @@ TEST(CheckBlockMajor, RefusesAWholeBatchOverOneThatIsReadLater) {
                         [](Plan& p) { instance(p, "b").storage = storage_of(p, "a"); }});
 }
 
+// Its first column and its second, which may lie where the input does: one microbatch's fits, the next begins
+// elsewhere.
 TEST(CheckBlockMajor, RefusesAWholeBatchOverOneOfOtherSamples) {
-  const OpRegistry registry = tiny_registry();
-  Plan plan = two_repeats([&](Graph& g, TensorId a) {
-    g.mark_output(g.add_op(registry, "dense", "b", {a, weight(g, "w", 2, 3)}).front());
-  });
+  OpRegistry registry = tiny_registry();
+  OpDefinition narrow;
+  narrow.kind = "narrow";
+  narrow.in_place = {{0, 0}};
+  narrow.infer = [](const std::vector<TensorType>& types, const Attributes&) {
+    TensorType type = types.at(0);
+    type.shape.back() = 2;
+    return outputs_like(type);
+  };
+  narrow.make_kernel = kernel([](const OpShape&, const KernelArguments&) {});
+  registry.add(narrow);
+  Plan plan = two_repeats([&](Graph& g, TensorId a) { g.mark_output(g.add_op(registry, "narrow", "b", {a}).front()); },
+                          registry);
+  EXPECT_NE(storage_of(plan, "a"), storage_of(plan, "b"));
   EXPECT_EQ(joined(check_plan(plan, registry)), "");
-  // Two columns in the place of three: the second microbatch of `a` would begin where the first of `b` ends.
-  expect_finding(plan, {"not the same bytes a sample", "makes 'b' over its input 'a', which its kind does not allow",
-                        [](Plan& p) { instance(p, "b").storage = storage_of(p, "a"); }});
+  instance(plan, "b").storage = storage_of(plan, "a");
+  EXPECT_NE(joined(check_plan(plan, registry)).find("makes 'b' over its input 'a', which its kind does not allow"),
+            std::string::npos);
 }
 
 TEST(CheckBlockMajor, FindsWholeBatchesThatAnotherOfOtherSamplesRunsOver) {
