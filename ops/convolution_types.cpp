@@ -36,6 +36,12 @@ ConvolutionSizes convolution_sizes(const TensorType& x, const TensorType& w, con
           .padding = int_attribute(attributes, "padding")};
 }
 
+ConvolutionSizes slice_of(ConvolutionSizes sizes, std::int64_t channels) {
+  sizes.inputs_of_weights = sizes.inputs;
+  sizes.inputs = channels;
+  return sizes;
+}
+
 TensorType convolution_output(const std::string& kind, const TensorType& x, const TensorType& w,
                               const Attributes& attributes) {
   expect_activation(kind, x);

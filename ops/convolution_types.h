@@ -12,6 +12,9 @@ namespace thimble {
 ConvolutionSizes convolution_sizes(const TensorType& x, const TensorType& w, const TensorType& y,
                                    const Attributes& attributes);
 
+/// The same for some of the input channels; weights stay where all of theirs lie.
+ConvolutionSizes slice_of(ConvolutionSizes sizes, std::int64_t channels);
+
 /// The type of y. Throws InvalidArgument, naming the kind, where the attributes are no window or nothing fits.
 TensorType convolution_output(const std::string& kind, const TensorType& x, const TensorType& w,
                               const Attributes& attributes);

@@ -10,7 +10,6 @@ ReluGate gate_of(const Attributes& attributes) { return flag(attributes, "relu")
 void backward(const OpShape& shape, const KernelArguments& a) {
   const NormSizes sizes = NormSizes::of(shape.inputs[0]);
   const ReluGate gate = gate_of(shape.attributes);
-  const float* dy = floats(a.inputs[0]);
   const GroupNormGradient gradient(
       {.sizes = sizes,
        .stride = sizes.channels,
@@ -25,12 +24,7 @@ void backward(const OpShape& shape, const KernelArguments& a) {
        .dgamma = floats(a.outputs[1]),
        .dbeta = floats(a.outputs[2])},
       a.workspace);
-  const Chunks chunks = GroupNormGradient::chunks(sizes.samples);
-  parallel_chunks(shape.device.threads, chunks.count, [&](std::int64_t k) {
-    for (std::int64_t n = chunks.begin(k); n < chunks.end(k); ++n)
-      gradient.run_sample(n, dy + n * sizes.elements_per_sample());
-  });
-  gradient.finish();
+  gradient.run_all(floats(a.inputs[0]), sizes.elements_per_sample(), shape.device.threads);
 }
 
 std::vector<OutputSpec> infer(const std::vector<TensorType>& in, const Attributes& attributes) {

@@ -49,6 +49,13 @@ void GroupNormGradient::run_sample(std::int64_t n, const float* dy) const {
   for (std::int64_t i = 0; i < 2 * channels; ++i) sums[i] += static_cast<double>(of_sample[i]);
 }
 
+void GroupNormGradient::run_all(const float* dy, std::int64_t stride, int threads) const {
+  parallel_chunks(threads, chunks_.count, [&](std::int64_t k) {
+    for (std::int64_t n = chunks_.begin(k); n < chunks_.end(k); ++n) run_sample(n, dy + n * stride);
+  });
+  finish();
+}
+
 void GroupNormGradient::finish() const {
   const std::int64_t channels = all_.sizes.channels;
   for (std::int64_t c = 0; c < channels; ++c) {

@@ -10,8 +10,6 @@ namespace thimble {
 /// chunks may run at once.
 class GroupNormGradient {
  public:
-  /// As the data gradient of a convolution has them.
-  static Chunks chunks(std::int64_t samples) { return Chunks::of(samples, 8); }
   static Bytes workspace(const NormSizes& sizes, std::int64_t groups, ReluGate gate);
 
   /// `all`: the gradient wanted, of all samples, with all channels of x and the moments of the first sample; `dy` may
@@ -22,8 +20,12 @@ class GroupNormGradient {
   void run_sample(std::int64_t n, const float* dy) const;
   /// Writes dgamma and dbeta, when every sample has run.
   void finish() const;
+  /// All samples, whose gradients lie `stride` floats apart from `dy` on, and `finish`.
+  void run_all(const float* dy, std::int64_t stride, int threads) const;
 
  private:
+  // As the data gradient of a convolution has them.
+  static Chunks chunks(std::int64_t samples) { return Chunks::of(samples, 8); }
   double* sums_of(std::int64_t chunk) const;  // of gamma's channels, then of beta's
 
   NormGradient all_;

@@ -22,12 +22,6 @@ constexpr std::int64_t kSmallest = 4, kSlices = 8;  // as thin as they get; a pl
 
 constexpr Bytes kGroup{128 * 1024};  // of the second convolution's gradient exist at a time in a task
 
-ConvolutionSizes slice_of(ConvolutionSizes sizes, std::int64_t channels) {
-  sizes.inputs_of_weights = sizes.inputs;
-  sizes.inputs = channels;
-  return sizes;
-}
-
 // The data gradient of one convolution for a slice of its input channels: into the slice, or added to it.
 class SliceGradient {
  public:

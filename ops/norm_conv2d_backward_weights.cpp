@@ -17,15 +17,16 @@ constexpr std::size_t kDy = kNormInputs;
 constexpr std::int64_t kPixelsPerAddition = 1024;
 constexpr std::int64_t kWidestSlice = 32, kNarrowestSlice = 16;  // half as wide is up to 40 % slower
 
-// Of a slice, whose samples are not cut in chunks: its task is one of many.
+ConvolutionSizes sizes_of(const OpShape& s) {
+  return convolution_sizes(s.inputs[kNormX], s.outputs[0], s.inputs[kDy], s.attributes);
+}
+
+// The samples of a slice are not cut in chunks: its task is one of many.
 ConvolutionEngine engine_of(const OpShape& shape, std::int64_t channels) {
   const std::int64_t group = int_attribute(shape.attributes, "group");
-  ConvolutionSizes sizes =
-      convolution_sizes(shape.inputs[kNormX], shape.outputs[0], shape.inputs[kDy], shape.attributes);
+  const ConvolutionSizes sizes = sizes_of(shape);
   if (channels == sizes.inputs) return {ConvolutionPass::backward_weights, sizes, group};
-  sizes.inputs_of_weights = sizes.inputs;
-  sizes.inputs = channels;
-  return {ConvolutionPass::backward_weights, sizes, group, 1};
+  return {ConvolutionPass::backward_weights, slice_of(sizes, channels), group, 1};
 }
 
 // Workspace: one scale and one shift per channel, then what each slice at work needs.
@@ -55,7 +56,6 @@ class NormConvolutionWeights final : public Kernel {
 
  private:
   struct SliceEngine {
-    std::int64_t channels;
     ConvolutionEngine engine;
     Bytes scratch;
   };
@@ -69,7 +69,7 @@ class NormConvolutionWeights final : public Kernel {
     const Bytes scratch = normalized_input_scratch(shape_, engine.group(), channels);
     slot_bytes_ =
         std::max(slot_bytes_, engine.workspace(threads_of_slice()) + scratch * engine.slots(threads_of_slice()));
-    engines_.push_back({channels, std::move(engine), scratch});
+    engines_.push_back({std::move(engine), scratch});
   }
 
   void run_slice(const KernelArguments& a, const NormalizedInputFactors& factors, std::int64_t number,
@@ -132,9 +132,7 @@ void register_norm_conv2d_backward_weights(OpRegistry& registry) {
   OpDefinition weights;
   weights.kind = kKind;
   weights.infer = infer;
-  weights.cost = [](const OpShape& s) {
-    return convolution_cost(convolution_sizes(s.inputs[kNormX], s.outputs[0], s.inputs[kDy], s.attributes), s);
-  };
+  weights.cost = [](const OpShape& shape) { return convolution_cost(sizes_of(shape), shape); };
   weights.workspace = [](const OpShape& shape) { return NormConvolutionWeights(shape).workspace(); };
   weights.make_kernel = [](const OpShape& shape) { return std::make_unique<NormConvolutionWeights>(shape); };
   weights.may_accumulate = true;

@@ -49,12 +49,11 @@ void forward(const OpShape& shape, const KernelArguments& a) {
 void backward(const OpShape& shape, const KernelArguments& a) {
   const NormSizes sizes = NormSizes::of(shape.inputs[kNormX]);
   const std::int64_t groups = groups_per_sample(shape.inputs[kNormMean]);
-  const float* dy = floats(a.inputs[kDy]);
   const NormGradient all{
       .sizes = sizes,
       .stride = sizes.channels,
       .epsilon = real_attribute(shape.attributes, "epsilon"),
-      .dy = dy,
+      .dy = floats(a.inputs[kDy]),
       .dy_is_of_mean = true,
       .x = floats(a.inputs[kNormX]),
       .gamma = floats(a.inputs[kNormGamma]),
@@ -65,12 +64,7 @@ void backward(const OpShape& shape, const KernelArguments& a) {
       .dgamma = floats(a.outputs[1]),
       .dbeta = floats(a.outputs[2])};
   if (groups == 0) return run_norm_gradient(all, a.workspace, shape.device.threads);
-  const GroupNormGradient gradient(all, a.workspace);
-  const Chunks chunks = GroupNormGradient::chunks(sizes.samples);
-  parallel_chunks(shape.device.threads, chunks.count, [&](std::int64_t k) {
-    for (std::int64_t n = chunks.begin(k); n < chunks.end(k); ++n) gradient.run_sample(n, dy + n * sizes.channels);
-  });
-  gradient.finish();
+  GroupNormGradient(all, a.workspace).run_all(all.dy, sizes.channels, shape.device.threads);
 }
 
 Bytes backward_workspace(const OpShape& shape) {

@@ -20,7 +20,6 @@ OpPrice price_op(const Graph& graph, OpId id, const Attributes& attributes, cons
     OpShape shape = shape_of(graph, id, samples, device);
     shape.attributes = attributes;
     price.seconds += static_cast<double>(count) * op_seconds(op.kind, shape, registry, calibration);
-    price.flops += static_cast<double>(count) * registry.cost(op.kind, shape).flops;
     // The largest part does not always need the most.
     price.workspace = std::max(price.workspace, registry.workspace(op.kind, shape));
   }

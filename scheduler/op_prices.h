@@ -11,7 +11,6 @@ namespace thimble {
 
 struct OpPrice {
   double seconds = 0;  ///< of all parts of the cut
-  double flops = 0;    ///< likewise
   Bytes workspace;     ///< the most of any part
 };
 

@@ -128,8 +128,10 @@ class Search {
     return {found_[best].ranks, score(found_[best], rate), rate};
   }
 
-  // Some ranks of the best drawn anew, which a descent may repair in another way.
+  // Some ranks of the best drawn anew, which a descent may repair in another way. Counted, since a small graph has no
+  // ranks left that nobody has looked at.
   Place kicked(double rate) {
+    --evaluations_left_;
     Place place = best_under(rate);
     const auto draw = [&](std::size_t below) { return static_cast<std::size_t>(random_() % below); };
     for (int i = 0; i < kKick; ++i) {

@@ -53,7 +53,8 @@ std::string statistics_text(const Plan& plan) {
   if (norm == plan.options.end()) return "";
   if (norm->second == "group") return "of every sample by itself, which no cut changes";
   const auto [least, most] = std::ranges::minmax(plan.programs.front().microbatches);
-  const std::string samples = (least == most ? "" : std::to_string(least) + " to ") + std::to_string(most) + " samples";
+  const std::string samples = (least == most ? "" : std::to_string(least) + " to ") + std::to_string(most) +
+                              (most == 1 ? " sample" : " samples");
   return (most == plan.batch ? "of the whole batch of " : "of a microbatch of ") + samples;
 }
 

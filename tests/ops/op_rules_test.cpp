@@ -133,6 +133,7 @@ TEST_F(OpRules, DropoutDoesNotNoticeWhereABatchIsCut) {
 TEST_F(OpRules, RegistersTheEnginesThatDecideBits) {
   EXPECT_THAT(registry_.engines().at("onednn"), HasSubstr("."));
   EXPECT_FALSE(registry_.engines().at("isa").empty());
+  EXPECT_FALSE(registry_.engines().at("kernels").empty());
 }
 
 TEST_F(OpRules, ConvolutionsCountTwoFlopsPerProduct) {

@@ -151,5 +151,17 @@ TEST(Planner, EveryPointOfTheCurveHasTheBitsOfItsArithmetic) {
   EXPECT_GT(frontier.curve(100).size(), 3U);
 }
 
+// Fewer different ranks than the search may look at: it has to end without a new one.
+TEST(Planner, EndsOnAGraphWithFewValues) {
+  const OpRegistry registry = tiny_registry();
+  PlanRequest request{
+      .model = "tiny", .options = {}, .batch = kBatch, .device = {}, .planner_seed = 0, .budget = {}, .programs = {}};
+  request.programs.push_back(
+      {.name = "train", .graph = step_graph(registry, chain(registry)), .microbatches = {kBatch}});
+  const Frontier frontier({request}, registry);
+  EXPECT_EQ(frontier.candidates().front().recompute_milliseconds, 0);
+  EXPECT_EQ(check_plan(frontier.plan(frontier.candidates().front()), registry), std::vector<std::string>{});
+}
+
 }  // namespace
 }  // namespace thimble::testing

@@ -104,6 +104,7 @@ TEST_F(Command, SaysWhoseStatisticsNormalise) {
   };
   EXPECT_EQ(statistics(""), "of the whole batch of 24 samples");
   EXPECT_EQ(statistics(" --microbatch 8"), "of a microbatch of 8 samples");
+  EXPECT_EQ(statistics(" --microbatch 1"), "of a microbatch of 1 sample");
   EXPECT_EQ(statistics(" --microbatch 4,20"), "of a microbatch of 4 to 20 samples");
   EXPECT_EQ(statistics(" --microbatch 8 --norm group"), "of every sample by itself, which no cut changes");
   const std::string table = thimble(plan + " --norm group").output;
