@@ -204,7 +204,7 @@ LoopSequence block_major_sequence(const Graph& graph, const RecomputeBasis& basi
                           std::to_string(splits.size()) + " values; take those of loop_splits");
   OpLoops loops = groups.loops();
   loops.barrier_before_update = barrier_before_update;
-  return build_sequence(graph, basis, ranks, &loops);
+  return SequenceBuilder(graph, basis, &loops).build(ranks);
 }
 
 }  // namespace thimble

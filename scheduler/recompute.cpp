@@ -58,7 +58,7 @@ RecomputeBasis recompute_basis(const Graph& graph, const OpRegistry& registry) {
 }
 
 std::vector<OpId> recompute_sequence(const Graph& graph, const RecomputeBasis& basis, const RecomputeRanks& ranks) {
-  return build_sequence(graph, basis, ranks, nullptr).ops;
+  return SequenceBuilder(graph, basis, nullptr).build(ranks).ops;
 }
 
 }  // namespace thimble

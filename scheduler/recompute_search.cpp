@@ -5,6 +5,7 @@
 #include <map>
 #include <random>
 
+#include "recompute_sequence.h"
 #include "thimble/live_counter.h"
 
 namespace thimble {
@@ -27,6 +28,7 @@ class Search {
         counter_(graph, registry, with_workspaces(options, prices)),
         prices_(prices),
         basis_(recompute_basis(graph, registry)),
+        sequence_builder_(graph, basis_, nullptr),
         evaluations_left_(most_evaluations) {
     for (const OpPrice& price : prices) seconds_of_step_ += price.seconds;
     Bytes largest;
@@ -62,7 +64,7 @@ class Search {
     const auto [known, is_new] = index_.try_emplace(key, found_.size());
     if (!is_new) return &found_[known->second];
     --evaluations_left_;
-    const std::vector<OpId> sequence = recompute_sequence(graph_, basis_, ranks);
+    const std::vector<OpId>& sequence = sequence_builder_.build(ranks).ops;
     Found found;
     found.ranks = ranks;
     found.seconds = seconds_of_repeats(sequence, prices_);
@@ -213,6 +215,7 @@ class Search {
   LiveCounter counter_;
   const IdVector<OpId, OpPrice>& prices_;
   RecomputeBasis basis_;
+  SequenceBuilder sequence_builder_;
   std::vector<TensorId> values_;
   double seconds_of_step_ = 0;
   int evaluations_left_;

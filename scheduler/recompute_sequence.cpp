@@ -5,25 +5,33 @@
 #include "thimble/error.h"
 
 namespace thimble {
-namespace {
 
-class SequenceBuilder {
+// The class keeps its vectors from one sequence to the next: a search asks for thousands.
+class SequenceBuilder::Impl {
  public:
-  SequenceBuilder(const Graph& graph, const RecomputeBasis& basis, const RecomputeRanks& ranks, const OpLoops* loops)
+  Impl(const Graph& graph, const RecomputeBasis& basis, const OpLoops* loops)
       : graph_(graph),
         basis_(basis),
-        ranks_(ranks),
         loops_(loops),
-        available_(graph.tensors.size(), 1),
+        in_repeats_(ops_in_repeats()),
         in_pass_(graph.ops.size(), 0),
-        place_(graph.ops.size(), 0) {
+        place_(graph.ops.size(), 0),
+        available_(graph.tensors.size(), 1),
+        ready_(graph.tensors.size(), 0) {
     for (std::size_t i = 0; i < basis.order.size(); ++i) place_[basis.order[i]] = i;
   }
 
-  LoopSequence build() {
+  const LoopSequence& build(const RecomputeRanks& ranks) {
+    if (ranks.size() != graph_.tensors.size())
+      throw InvalidArgument("recompute: " + std::to_string(ranks.size()) + " ranks for " +
+                            std::to_string(graph_.tensors.size()) + " tensors");
+    ranks_ = &ranks;
+    std::fill(available_.begin(), available_.end(), 1);
+    sequence_.clear();
+    ends_.clear();
     bool is_backward = false;
     std::int32_t repeat = 0;
-    for (OpId op : ops_in_repeats()) {
+    for (OpId op : in_repeats_) {
       if (loops_ != nullptr && loops_->repeat_of[op] != repeat) {
         repeat = loops_->repeat_of[op];
         end_repeat();
@@ -39,7 +47,8 @@ class SequenceBuilder {
       for (TensorId t : graph_.ops[op].outputs) available_[t] = 1;
     }
     ends_.push_back(sequence_.size());
-    return with_updates();
+    place_updates();
+    return made_;
   }
 
  private:
@@ -74,7 +83,7 @@ class SequenceBuilder {
   }
 
   void drop_unkept() {
-    keep_only([&](TensorId t) { return ranks_[t] == 0 || passes(t); });
+    keep_only([&](TensorId t) { return (*ranks_)[t] == 0 || passes(t); });
   }
 
   // A microbatch's values are gone when the next one begins, and so is what looks at its inputs.
@@ -91,78 +100,88 @@ class SequenceBuilder {
   }
 
   // The ops one pass has to run so that `wanted` is there, in topological order.
-  std::vector<OpId> pass_for(const std::vector<TensorId>& wanted) {
-    std::vector<OpId> pass;
-    std::vector<TensorId> open;
+  const std::vector<OpId>& pass_for(const std::vector<TensorId>& wanted) {
+    pass_.clear();
     for (TensorId t : wanted)
-      if (available_[t] == 0) open.push_back(t);
-    while (!open.empty()) {
-      const OpId producer = graph_.tensors[open.back()].producer;
-      open.pop_back();
+      if (available_[t] == 0) open_.push_back(t);
+    while (!open_.empty()) {
+      const OpId producer = graph_.tensors[open_.back()].producer;
+      open_.pop_back();
       char& seen = in_pass_[producer];
       if (seen != 0) continue;
       seen = 1;
-      pass.push_back(producer);
+      pass_.push_back(producer);
       for (TensorId input : graph_.ops[producer].inputs)
-        if (available_[input] == 0) open.push_back(input);
+        if (available_[input] == 0) open_.push_back(input);
     }
-    for (OpId op : pass) in_pass_[op] = 0;
-    std::sort(pass.begin(), pass.end(), [&](OpId a, OpId b) { return place_[a] < place_[b]; });
-    return pass;
+    for (OpId op : pass_) in_pass_[op] = 0;
+    std::sort(pass_.begin(), pass_.end(), [&](OpId a, OpId b) { return place_[a] < place_[b]; });
+    return pass_;
   }
 
   void make_inputs_of(OpId op) {
     const std::vector<TensorId>& wanted = graph_.ops[op].inputs;
-    const std::vector<OpId> pass = pass_for(wanted);
+    const std::vector<OpId>& pass = pass_for(wanted);
     std::int32_t smallest = kWithinBlock;
     std::size_t block_begin = 0;  // in the pass: where its last value between blocks is made
     for (std::size_t i = 0; i < pass.size(); ++i) {
       sequence_.push_back(pass[i]);
       for (TensorId t : graph_.ops[pass[i]].outputs) {
-        smallest = std::min(smallest, ranks_[t]);
+        smallest = std::min(smallest, (*ranks_)[t]);
         if (std::binary_search(basis_.between.begin(), basis_.between.end(), t)) block_begin = i;
       }
     }
     for (std::size_t i = 0; i < pass.size(); ++i)
       for (TensorId t : graph_.ops[pass[i]].outputs) {
         const bool is_wanted = std::find(wanted.begin(), wanted.end(), t) != wanted.end();
-        const bool is_ranked =
-            (ranks_[t] < kWithinBlock && ranks_[t] == smallest) || (ranks_[t] != kOnDemand && i >= block_begin);
+        const bool is_ranked = ((*ranks_)[t] < kWithinBlock && (*ranks_)[t] == smallest) ||
+                               ((*ranks_)[t] != kOnDemand && i >= block_begin);
         available_[t] = is_view(t) ? available_[graph_.ops[pass[i]].inputs[0]] : is_wanted || is_ranked;
       }
   }
 
   // Each update directly behind the last step that it has to wait for, or behind the repeat that this stands in.
-  LoopSequence with_updates() const {
-    IdVector<TensorId, std::size_t> ready(graph_.tensors.size(), 0);  // steps done when it was made and read last
+  void place_updates() {
+    std::fill(ready_.begin(), ready_.end(), 0);
     for (std::size_t i = 0; i < sequence_.size(); ++i) {
       const Op& op = graph_.ops[sequence_[i]];
-      for (TensorId t : op.inputs) touch(ready, t, i + 1);
-      for (TensorId t : op.outputs) touch(ready, t, i + 1);
+      for (TensorId t : op.inputs) touch(t, i + 1);
+      for (TensorId t : op.outputs) touch(t, i + 1);
     }
-    std::vector<std::vector<OpId>> after(sequence_.size() + 1);
+    updates_.clear();
     for (OpId id : basis_.order) {
       const Op& op = graph_.ops[id];
       if (op.phase != Phase::update) continue;
       std::size_t at = 0;
-      for (TensorId t : op.inputs) at = std::max(at, ready[t]);
-      for (TensorId t : op.outputs) ready[t] = at;
+      for (TensorId t : op.inputs) at = std::max(at, ready_[t]);
+      for (TensorId t : op.outputs) ready_[t] = at;
       if (loops_ != nullptr && !sequence_.empty())
         at = loops_->barrier_before_update ? ends_.back() : end_of_repeat(at);
-      after[at].push_back(id);
+      updates_.push_back({at, id});
     }
-    LoopSequence all{after[0], {}};
+    std::stable_sort(updates_.begin(), updates_.end(),
+                     [](const PlacedUpdate& a, const PlacedUpdate& b) { return a.after < b.after; });
+    merge_updates();
+  }
+
+  void merge_updates() {
+    made_.ops.clear();
+    made_.repeats.clear();
+    auto update = updates_.begin();
+    const auto take_updates = [&](std::size_t steps_done) {
+      for (; update != updates_.end() && update->after == steps_done; ++update) made_.ops.push_back(update->op);
+    };
+    take_updates(0);
     std::size_t begin = 0;
     for (std::size_t end : ends_) {
-      const auto place = static_cast<std::int64_t>(all.ops.size());
+      const auto place = static_cast<std::int64_t>(made_.ops.size());
       for (std::size_t i = begin; i < end; ++i) {
-        all.ops.push_back(sequence_[i]);
-        if (i + 1 == end) all.repeats.push_back({place, static_cast<std::int64_t>(all.ops.size())});
-        all.ops.insert(all.ops.end(), after[i + 1].begin(), after[i + 1].end());
+        made_.ops.push_back(sequence_[i]);
+        if (i + 1 == end) made_.repeats.push_back({place, static_cast<std::int64_t>(made_.ops.size())});
+        take_updates(i + 1);
       }
       begin = end;
     }
-    return all;
   }
 
   std::size_t end_of_repeat(std::size_t steps_done) const {
@@ -170,30 +189,37 @@ class SequenceBuilder {
   }
 
   // Who reads a view reads what it looks at.
-  void touch(IdVector<TensorId, std::size_t>& ready, TensorId t, std::size_t at) const {
-    ready[t] = std::max(ready[t], at);
-    if (is_view(t)) touch(ready, graph_.ops[graph_.tensors[t].producer].inputs[0], at);
+  void touch(TensorId t, std::size_t at) {
+    ready_[t] = std::max(ready_[t], at);
+    if (is_view(t)) touch(graph_.ops[graph_.tensors[t].producer].inputs[0], at);
   }
+
+  struct PlacedUpdate {
+    std::size_t after;  // steps of the sequence
+    OpId op;
+  };
 
   const Graph& graph_;
   const RecomputeBasis& basis_;
-  const RecomputeRanks& ranks_;
   const OpLoops* loops_;
-  IdVector<TensorId, char> available_;
+  std::vector<OpId> in_repeats_;
   IdVector<OpId, char> in_pass_;
   IdVector<OpId, std::size_t> place_;  // in the order
-  std::vector<OpId> sequence_;
-  std::vector<std::size_t> ends_;  // of the repeats, in the sequence
+  const RecomputeRanks* ranks_ = nullptr;
+  IdVector<TensorId, char> available_;
+  std::vector<OpId> sequence_, pass_;
+  std::vector<TensorId> open_;
+  std::vector<std::size_t> ends_;          // of the repeats, in the sequence
+  IdVector<TensorId, std::size_t> ready_;  // steps done when it was made and read last
+  std::vector<PlacedUpdate> updates_;
+  LoopSequence made_;
 };
 
-}  // namespace
+SequenceBuilder::SequenceBuilder(const Graph& graph, const RecomputeBasis& basis, const OpLoops* loops)
+    : impl_(std::make_unique<Impl>(graph, basis, loops)) {}
 
-LoopSequence build_sequence(const Graph& graph, const RecomputeBasis& basis, const RecomputeRanks& ranks,
-                            const OpLoops* loops) {
-  if (ranks.size() != graph.tensors.size())
-    throw InvalidArgument("recompute: " + std::to_string(ranks.size()) + " ranks for " +
-                          std::to_string(graph.tensors.size()) + " tensors");
-  return SequenceBuilder(graph, basis, ranks, loops).build();
-}
+SequenceBuilder::~SequenceBuilder() = default;
+
+const LoopSequence& SequenceBuilder::build(const RecomputeRanks& ranks) { return impl_->build(ranks); }
 
 }  // namespace thimble

@@ -1,6 +1,8 @@
 // The sequence of ops that ranks ask for, in one repeat over the microbatches or in several.
 #pragma once
 
+#include <memory>
+
 #include "thimble/recompute.h"
 
 namespace thimble {
@@ -12,8 +14,17 @@ struct OpLoops {
   bool barrier_before_update = false;
 };
 
-/// `loops` is null where all stands in one repeat. Throws InvalidArgument where `ranks` is not one per tensor.
-LoopSequence build_sequence(const Graph& graph, const RecomputeBasis& basis, const RecomputeRanks& ranks,
-                            const OpLoops* loops);
+/// Of one graph, for any ranks. All three have to outlive it; `loops` is null where all stands in one repeat.
+class SequenceBuilder {
+ public:
+  SequenceBuilder(const Graph& graph, const RecomputeBasis& basis, const OpLoops* loops);
+  ~SequenceBuilder();
+  /// Valid until the next one is built. Throws InvalidArgument where `ranks` is not one per tensor.
+  const LoopSequence& build(const RecomputeRanks& ranks);
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
 
 }  // namespace thimble
