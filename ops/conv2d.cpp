@@ -1,4 +1,5 @@
 // conv2d and its two backward passes.
+#include "accumulation.h"
 #include "convolution_types.h"
 #include "registration.h"
 
@@ -18,7 +19,7 @@ class ConvolutionKernel final : public Kernel {
   ConvolutionKernel(ConvolutionPass pass, const OpShape& shape)
       : pass_(pass), shape_(shape), engine_(pass, sizes_of(pass, shape)) {}
   void run(const KernelArguments& a) override {
-    engine_.set_adding(adds_weights_gradient(pass_, shape_, a));
+    engine_.set_adding(pass_ == ConvolutionPass::backward_weights && adds_to_output(shape_, a));
     engine_.run(a.inputs[0], a.inputs[1], a.outputs[0], a.workspace, shape_.device.threads);
   }
 

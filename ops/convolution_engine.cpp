@@ -1,9 +1,8 @@
 #include "convolution_engine.h"
 
-#include <omp.h>
-
 #include <algorithm>
 
+#include "one_thread.h"
 #include "registration.h"
 #include "thimble/library_scope.h"
 #include "vector_sum.h"
@@ -70,12 +69,6 @@ dnnl::convolution_forward::primitive_desc forward_descriptor(const ConvolutionSi
 
 void set_handle(memory& object, const std::byte* address) { object.set_data_handle(const_cast<std::byte*>(address)); }
 
-// Primitives are made for, and run on, the calling thread alone; TBB does the rest.
-void set_one_thread() {
-  const LibraryScope library;
-  omp_set_num_threads(1);
-}
-
 Bytes aligned(std::size_t size) { return align_up(Bytes{static_cast<std::int64_t>(size)}, kAlignment); }
 
 }  // namespace
@@ -89,7 +82,7 @@ ConvolutionEngine::ConvolutionEngine(ConvolutionPass pass, const ConvolutionSize
       source_bytes_(sizes.height * sizes.width * sizes.inputs * 4),
       destination_bytes_(sizes.out_height * sizes.out_width * sizes.outputs * 4) {
   const LibraryScope library;
-  set_one_thread();
+  keep_library_on_one_thread();
   for (std::int64_t c = 0; c < chunks_.count; ++c) add_chunk(chunks_.end(c) - chunks_.begin(c));
   make_reorder();
 }
@@ -234,7 +227,7 @@ void ConvolutionEngine::execute(HalfOpen samples, const std::byte* first, const 
                                 const std::byte* packed) {
   ChunkRun& run = runs_[static_cast<std::size_t>(samples.begin / chunks_.size)];
   Piece& piece = run.pieces.front().samples == samples.size() ? run.pieces.front() : run.pieces.back();
-  set_one_thread();
+  keep_library_on_one_thread();
   const LibraryScope library;
   const bool is_data = pass_ == ConvolutionPass::backward_data;
   set_handle(is_data ? piece.destination : piece.source, first);
@@ -270,7 +263,7 @@ void ConvolutionEngine::run(const SampleReader& first, const std::byte* second, 
 }
 
 void ConvolutionEngine::prepare(const std::byte* second, std::byte* workspace) {
-  set_one_thread();
+  keep_library_on_one_thread();
   if (!is_weights()) reorder(second, workspace);
   bind_constants(workspace);
 }

@@ -1,7 +1,5 @@
 #include "convolution_types.h"
 
-#include <cstring>
-
 #include "registration.h"
 
 namespace thimble {
@@ -68,25 +66,6 @@ TensorType convolution_weights(const std::string& kind, const TensorType& x, con
   if (w.shape[2] < 1 || w.shape[3] < 1 || convolution_output(kind, x, w, attributes) != y)
     throw InvalidArgument(kind + ": the gradient does not fit the input");
   return w;
-}
-
-std::vector<OutputSpec> weights_gradient_output(const std::string& kind, const std::vector<TensorType>& in,
-                                                std::size_t count, TensorType weights, const Attributes& attributes) {
-  if (!flag(attributes, kAddsToLast)) {
-    expect_inputs(kind, in, count);
-    return {{"", std::move(weights), Role::gradient}};
-  }
-  expect_inputs(kind, in, count + 1);
-  expect_same(kind, in[count], weights);
-  return {{"", std::move(weights), Role::optimizer, static_cast<int>(count)}};
-}
-
-bool adds_weights_gradient(ConvolutionPass pass, const OpShape& shape, const KernelArguments& a) {
-  if (pass != ConvolutionPass::backward_weights) return false;
-  if (!flag(shape.attributes, kAddsToLast)) return flag(shape.attributes, kAccumulates) && !a.first_microbatch;
-  if (a.inputs.back() != a.outputs[0])
-    std::memcpy(a.outputs[0], a.inputs.back(), static_cast<std::size_t>(bytes_of(shape.outputs[0]).value));
-  return true;
 }
 
 OpCost convolution_cost(const ConvolutionSizes& s, const OpShape& shape) {

@@ -23,15 +23,6 @@ TensorType convolution_output(const std::string& kind, const TensorType& x, cons
 TensorType convolution_weights(const std::string& kind, const TensorType& x, const TensorType& y,
                                const Attributes& attributes);
 
-/// What the weights' gradient adds to, if anything, is behind its `count` inputs: checks it, and says what is made.
-/// Throws InvalidArgument, naming the kind, where the inputs are more or fewer or the type differs.
-std::vector<OutputSpec> weights_gradient_output(const std::string& kind, const std::vector<TensorType>& in,
-                                                std::size_t count, TensorType weights, const Attributes& attributes);
-
-/// Whether this pass is a weights' gradient that is added to what lies in the output: with kAccumulates from the second
-/// microbatch on, with kAddsToLast always, the output being what the last input was.
-bool adds_weights_gradient(ConvolutionPass pass, const OpShape& shape, const KernelArguments& arguments);
-
 /// Two FLOPs per product.
 OpCost convolution_cost(const ConvolutionSizes& sizes, const OpShape& shape);
 

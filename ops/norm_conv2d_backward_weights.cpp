@@ -2,6 +2,7 @@
 // time. It is made by slices of input channels, each slice in a task of its own, so that all partial gradients together
 // are as large as the gradient of the slices at work: a partial gradient of all channels per chunk of samples would be
 // several times the result.
+#include "accumulation.h"
 #include "convolution_types.h"
 #include "norm_conv2d.h"
 #include "normalized_input.h"
@@ -48,7 +49,7 @@ class NormConvolutionWeights final : public Kernel {
 
   void run(const KernelArguments& a) override {
     const NormalizedInputFactors factors = normalized_input_factors(shape_, a, a.workspace);
-    const bool adds = adds_weights_gradient(ConvolutionPass::backward_weights, shape_, a);
+    const bool adds = adds_to_output(shape_, a);
     for (SliceEngine& slice : engines_) slice.engine.set_adding(adds);
     parallel_chunks_in_slots(threads(), slices_.count,
                              [&](std::int64_t s, std::int64_t slot) { run_slice(a, factors, s, slot); });

@@ -36,6 +36,13 @@ void register_linear(OpRegistry& registry);
 void register_softmax_cross_entropy(OpRegistry& registry);
 void register_dropout(OpRegistry& registry);
 void register_sgd_update(OpRegistry& registry);
+void register_adam_update(OpRegistry& registry);
+void register_embedding(OpRegistry& registry);
+void register_layer_norm(OpRegistry& registry);
+void register_dynamic_conv(OpRegistry& registry);
+void register_light_conv(OpRegistry& registry);
+void register_attention(OpRegistry& registry);
+void register_vocabulary_loss(OpRegistry& registry);
 
 inline void expect_inputs(const std::string& kind, const std::vector<TensorType>& inputs, std::size_t count) {
   if (inputs.size() != count)

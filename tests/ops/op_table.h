@@ -10,12 +10,14 @@
 
 namespace thimble::testing {
 
-enum class Fill { normal, positive, labels };
+enum class Fill { normal, positive, labels, lengths };
 
 struct RowInput {
   std::vector<std::int64_t> shape;
   bool batched = false;
   Fill fill = Fill::normal;
+  std::int64_t limit = 3;  // labels are below it; lengths up to it, the first two being 1 and all of it
+  int lengths = -1;        // index of the input that says how many rows of each sample are there: the others are NaN
 };
 
 struct Row {
@@ -29,6 +31,7 @@ struct Row {
   bool output_is_kept = false;  // whether another backward op reads the output anyway
   double offset = 0;            // added to the first input
   bool first_microbatch = true;
+  int output_lengths = -1;  // the same for the gradient of output 0
 };
 
 inline std::ostream& operator<<(std::ostream& out, const Row& row) { return out << row.name; }

@@ -15,7 +15,7 @@ namespace thimble::testing {
 namespace {
 
 constexpr std::int64_t kFirstSample = 5;
-constexpr StepScalars kScalars{.seed = 0x123456789abcdefull, .step = 3, .learning_rate = 0.1f};
+constexpr StepScalars kScalars{.seed = 0x123456789abcdefull, .step = 3, .learning_rate = 0.1f, .loss_terms = 37};
 
 const OpRegistry& registry() {
   static const OpRegistry all = [] {
@@ -27,24 +27,39 @@ const OpRegistry& registry() {
 }
 
 TensorType type_of(const RowInput& input) {
-  return {input.fill == Fill::labels ? DType::i32 : DType::f32, input.shape, input.batched};
+  const bool is_whole = input.fill == Fill::labels || input.fill == Fill::lengths;
+  return {is_whole ? DType::i32 : DType::f32, input.shape, input.batched};
 }
 
 std::int64_t samples_of(const Row& row) { return row.inputs[0].batched ? row.inputs[0].shape[0] : 6; }
 
-ByteVector random_bytes(const TensorType& type, Fill fill, double offset, std::mt19937_64& random) {
+ByteVector random_bytes(const TensorType& type, const RowInput& input, double offset, std::mt19937_64& random) {
   ByteVector bytes(static_cast<std::size_t>(bytes_of(type).value));
   for (std::size_t at = 0; at < bytes.size(); at += 4) {
     const auto value = static_cast<float>(std::normal_distribution<double>()(random) + offset);
-    const auto label = static_cast<std::int32_t>(random() % 3);
+    const auto label = static_cast<std::int32_t>(random() % static_cast<std::uint64_t>(input.limit));
     const float positive = std::fabs(value) + 0.5f;
+    const auto length = static_cast<std::int32_t>(at == 0 ? 1 : at == 4 ? input.limit : label + 1);
     std::memcpy(&bytes[at],
-                fill == Fill::labels     ? static_cast<const void*>(&label)
-                : fill == Fill::positive ? static_cast<const void*>(&positive)
-                                         : static_cast<const void*>(&value),
+                input.fill == Fill::labels     ? static_cast<const void*>(&label)
+                : input.fill == Fill::lengths  ? static_cast<const void*>(&length)
+                : input.fill == Fill::positive ? static_cast<const void*>(&positive)
+                                               : static_cast<const void*>(&value),
                 4);
   }
   return bytes;
+}
+
+// NaN (and ids that no table has) in the rows that a sample of that length lacks.
+void spoil_padding(const TensorType& type, const ByteVector& lengths, ByteVector& bytes) {
+  const std::size_t sample = bytes.size() / static_cast<std::size_t>(type.shape[0]);
+  for (std::size_t n = 0; n * 4 < lengths.size(); ++n) {
+    std::int32_t length;
+    std::memcpy(&length, &lengths[4 * n], 4);
+    const std::size_t row = sample / static_cast<std::size_t>(type.shape[1]);
+    std::fill_n(bytes.begin() + static_cast<std::ptrdiff_t>(n * sample + static_cast<std::size_t>(length) * row),
+                sample - static_cast<std::size_t>(length) * row, std::byte{0xFF});
+  }
 }
 
 Array array_of(const TensorType& type, const ByteVector& bytes) {
@@ -69,11 +84,13 @@ KernelRun run_of(const Row& row, int threads) {
   std::mt19937_64 random(row.seed);
   for (std::size_t i = 0; i < row.inputs.size(); ++i) {
     run.types.push_back(type_of(row.inputs[i]));
-    run.inputs.push_back(random_bytes(run.types[i], row.inputs[i].fill, i == 0 ? row.offset : 0, random));
+    run.inputs.push_back(random_bytes(run.types[i], row.inputs[i], i == 0 ? row.offset : 0, random));
   }
+  for (std::size_t i = 0; i < row.inputs.size(); ++i)
+    if (const int lengths = row.inputs[i].lengths; lengths >= 0)
+      spoil_padding(run.types[i], run.inputs[static_cast<std::size_t>(lengths)], run.inputs[i]);
   if (!row.first_microbatch)
-    run.sum_so_far =
-        random_bytes(registry().at(row.kind).infer(run.types, row.attributes)[0].type, Fill::normal, 0, random);
+    run.sum_so_far = random_bytes(registry().at(row.kind).infer(run.types, row.attributes)[0].type, {}, 0, random);
   return run;
 }
 
@@ -87,7 +104,8 @@ ReferenceCall call_of(const Row& row) {
                      .learning_rate = static_cast<double>(kScalars.learning_rate),
                      .first_sample = kFirstSample,
                      .batch = run.batch,
-                     .first_microbatch = row.first_microbatch};
+                     .first_microbatch = row.first_microbatch,
+                     .loss_terms = kScalars.loss_terms};
   for (std::size_t i = 0; i < run.inputs.size(); ++i) call.inputs.push_back(array_of(run.types[i], run.inputs[i]));
   if (!row.first_microbatch)
     call.inputs.push_back(array_of(registry().at(row.kind).infer(run.types, row.attributes)[0].type, run.sum_so_far));
@@ -115,12 +133,15 @@ class EagerGradient final : public GradientContext {
     append_outputs();
     const TensorType y = types_[op_.outputs[0]];  // a copy: store() moves them
     std::mt19937_64 random(row.seed + 1000);
-    cotangent_bytes = random_bytes(y, Fill::normal, 0, random);
-    if (row.kind == "softmax_cross_entropy") {
+    cotangent_bytes = random_bytes(y, {}, 0, random);
+    if (row.output_lengths >= 0)
+      spoil_padding(y, run_.inputs[static_cast<std::size_t>(row.output_lengths)], cotangent_bytes);
+    const bool is_loss = row.kind == "softmax_cross_entropy" || row.kind == "vocabulary_loss";
+    if (is_loss) {
       const float one = 1;
       std::memcpy(cotangent_bytes.data(), &one, 4);
     }
-    cotangent_ = row.kind == "softmax_cross_entropy" ? kNoTensor : store(y, cotangent_bytes);
+    cotangent_ = is_loss ? kNoTensor : store(y, cotangent_bytes);
     cotangent = array_of(y, cotangent_bytes);
     registry().at(row.kind).gradient(*this);
   }
@@ -211,7 +232,7 @@ TEST_P(OpTable, BitsDoNotDependOnThreadsOrStorage) {
   const auto specs = definition.infer(run.types, run.attributes);
   for (InPlacePair pair : definition.in_place) {
     const auto input = static_cast<std::size_t>(pair.input);
-    if (input < run.inputs.size() &&
+    if (input < run.inputs.size() && static_cast<std::size_t>(pair.output) < specs.size() &&
         bytes_of(run.types[input]) == bytes_of(specs[static_cast<std::size_t>(pair.output)].type))
       pairs.push_back(pair);
   }

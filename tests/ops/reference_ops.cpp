@@ -3,26 +3,11 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "reference_arrays.h"
+#include "reference_tokens.h"
+
 namespace thimble::testing {
 namespace {
-
-using Index = std::int64_t;
-
-Array zeros(std::vector<Index> shape) {
-  Index count = 1;
-  for (Index extent : shape) count *= extent;
-  return {std::move(shape), std::vector<double>(static_cast<std::size_t>(count))};
-}
-
-double& at(Array& a, Index i) { return a.values.at(static_cast<std::size_t>(i)); }
-double at(const Array& a, Index i) { return a.values.at(static_cast<std::size_t>(i)); }
-Index count(const Array& a) { return static_cast<Index>(a.values.size()); }
-
-Index whole(const ReferenceCall& call, const char* name) {
-  auto found = call.attributes.find(name);
-  return found == call.attributes.end() ? 0 : std::get<Index>(found->second);
-}
-double real(const ReferenceCall& call, const char* name) { return std::get<double>(call.attributes.at(name)); }
 
 // Calls visit(index in y, index in x, index in w) for every product a convolution adds up.
 template <class Visit>
@@ -231,12 +216,16 @@ Array average_pool_gradient(const Array& x, const Array& dy) {
   return dx;
 }
 
+// All dimensions but the last are rows; without a third input there is no bias.
 Array linear(const ReferenceCall& call) {
-  const Index samples = call.inputs[0].shape[0], in = call.inputs[0].shape[1], out = call.inputs[1].shape[0];
-  Array y = zeros({samples, out});
-  for (Index n = 0; n < samples; ++n)
+  const Index in = call.inputs[1].shape[1], out = call.inputs[1].shape[0];
+  const bool has_bias = call.inputs.size() == 3;
+  std::vector<Index> shape = call.inputs[0].shape;
+  shape.back() = out;
+  Array y = zeros(shape);
+  for (Index n = 0; n < count(y) / out; ++n)
     for (Index o = 0; o < out; ++o) {
-      at(y, n * out + o) = at(call.inputs[2], o);
+      at(y, n * out + o) = has_bias ? at(call.inputs[2], o) : 0;
       for (Index i = 0; i < in; ++i)
         at(y, n * out + o) += at(call.inputs[0], n * in + i) * at(call.inputs[1], o * in + i);
     }
@@ -244,9 +233,9 @@ Array linear(const ReferenceCall& call) {
 }
 
 std::vector<Array> linear_gradient(const ReferenceCall& call, const Array& dy) {
-  const Index samples = call.inputs[0].shape[0], in = call.inputs[0].shape[1], out = call.inputs[1].shape[0];
-  Array dx = zeros({samples, in}), dw = zeros({out, in}), db = zeros({out});
-  for (Index n = 0; n < samples; ++n)
+  const Index in = call.inputs[1].shape[1], out = call.inputs[1].shape[0];
+  Array dx = zeros(call.inputs[0].shape), dw = zeros({out, in}), db = zeros({out});
+  for (Index n = 0; n < count(dx) / in; ++n)
     for (Index o = 0; o < out; ++o) {
       at(db, o) += at(dy, n * out + o);
       for (Index i = 0; i < in; ++i) {
@@ -254,7 +243,13 @@ std::vector<Array> linear_gradient(const ReferenceCall& call, const Array& dy) {
         at(dw, o * in + i) += at(dy, n * out + o) * at(call.inputs[0], n * in + i);
       }
     }
+  if (call.inputs.size() == 2) return {dx, dw};
   return {dx, dw, db};
+}
+
+// A gradient alone, on top of what the output holds, or on top of the last input.
+Array summed(const ReferenceCall& call, Array gradient, std::size_t inputs) {
+  return call.inputs.size() > inputs ? sum(call.inputs[inputs], gradient) : gradient;
 }
 
 std::vector<Array> cross_entropy(const ReferenceCall& call) {
@@ -283,31 +278,13 @@ std::vector<Array> cross_entropy_gradient(const ReferenceCall& call, const Array
   return {d, {}};
 }
 
-// Philox4x32-10 as its paper writes it: ten rounds over (counter, key), the key bumped between rounds.
-void philox_reference(std::uint32_t (&counter)[4], std::uint64_t seed) {
-  std::uint32_t key[2] = {static_cast<std::uint32_t>(seed & 0xffffffffu), static_cast<std::uint32_t>(seed >> 32)};
-  for (int round = 1; round <= 10; ++round) {
-    const std::uint64_t left = 0xCD9E8D57ull * counter[2], right = 0xD2511F53ull * counter[0];
-    const std::uint32_t next[4] = {
-        static_cast<std::uint32_t>(left >> 32) ^ counter[1] ^ key[0], static_cast<std::uint32_t>(left & 0xffffffffu),
-        static_cast<std::uint32_t>(right >> 32) ^ counter[3] ^ key[1], static_cast<std::uint32_t>(right & 0xffffffffu)};
-    for (int i = 0; i < 4; ++i) counter[i] = next[i];
-    key[0] = static_cast<std::uint32_t>((key[0] + 0x9E3779B9ull) & 0xffffffffu);
-    key[1] = static_cast<std::uint32_t>((key[1] + 0xBB67AE85ull) & 0xffffffffu);
-  }
-}
-
 Array dropout(const ReferenceCall& call, const Array& x) {
   Array y = zeros(x.shape);
   const Index elements = count(x) / x.shape[0];
   const double rate = real(call, "rate");
   for (Index i = 0; i < count(x); ++i) {
     const Index e = i % elements;
-    std::uint32_t counter[4] = {
-        static_cast<std::uint32_t>(e / 4), static_cast<std::uint32_t>(call.first_sample + i / elements),
-        static_cast<std::uint32_t>(whole(call, "stream")), static_cast<std::uint32_t>(call.step)};
-    philox_reference(counter, call.seed);
-    const double uniform = (static_cast<double>(counter[e % 4] / 256) + 1) / 16777216.0;
+    const double uniform = uniform_reference(call, i / elements, e / 4, e % 4);
     at(y, i) = uniform > rate ? at(x, i) / (1 - rate) : 0;
   }
   return y;
@@ -384,6 +361,17 @@ std::vector<Array> forward_reference(const ReferenceCall& call) {
   if (kind == "softmax_cross_entropy") return cross_entropy(call);
   if (kind == "dropout") return {dropout(call, call.inputs[0])};
   if (kind == "sgd_update") return sgd(call);
+  if (kind == "linear_backward_weights") {
+    const Index out = call.inputs[1].shape.back(), in = call.inputs[0].shape.back();
+    const ReferenceCall forward{.kind = "linear", .inputs = {call.inputs[0], zeros({out, in})}, .attributes = {}};
+    return {summed(call, linear_gradient(forward, call.inputs[1])[1], 2)};
+  }
+  if (kind == "linear_backward_bias") {
+    Array db = zeros({call.inputs[0].shape.back()});
+    for (Index i = 0; i < count(call.inputs[0]); ++i) at(db, i % count(db)) += at(call.inputs[0], i);
+    return {summed(call, db, 1)};
+  }
+  if (auto outputs = token_forward_reference(call); !outputs.empty()) return outputs;
   throw std::logic_error("no reference for " + kind);
 }
 
@@ -402,7 +390,7 @@ std::vector<Array> gradient_reference(const ReferenceCall& call, const Array& dy
   if (kind == "linear") return linear_gradient(call, dy);
   if (kind == "softmax_cross_entropy") return cross_entropy_gradient(call, dy);
   if (kind == "dropout") return {dropout(call, dy)};
-  return {};
+  return token_gradient_reference(call, dy);
 }
 
 }  // namespace thimble::testing

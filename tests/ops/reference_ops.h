@@ -25,6 +25,7 @@ struct ReferenceCall {
   std::int64_t first_sample = 0;
   std::int64_t batch = 0;
   bool first_microbatch = true;
+  std::int64_t loss_terms = 0;
 };
 
 /// The outputs of a forward op in its order, without masks. `accumulate` takes the sum so far as a second input.

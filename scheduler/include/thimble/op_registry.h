@@ -68,6 +68,7 @@ struct StepScalars {
   std::uint64_t seed = 0;
   std::int64_t step = 0;
   float learning_rate = 0;
+  std::int64_t loss_terms = 0;  ///< what a loss over tokens is the mean of: those of all sentences of the step
 };
 
 /// What a kernel gets: addresses inside the arena, nothing it has to free.
@@ -107,8 +108,8 @@ struct OpDefinition {
   /// Other attributes of the same op that take more workspace and less time, for what a plan leaves below its peak;
   /// values may differ in rounding. Empty: there are none.
   std::function<std::vector<Attributes>(const OpShape&)> faster;
-  /// The output may take the input's storage where that dies here and both are as many bytes; inputs that an op lacks
-  /// do not count.
+  /// The output may take the input's storage where that dies here and both are as many bytes; inputs and
+  /// outputs that an op lacks do not count.
   std::vector<InPlacePair> in_place;
   bool view = false;         ///< output 0 is the bytes of input 0 under another shape; no kernel runs
   bool once = false;         ///< changes state: never recomputed

@@ -1,0 +1,233 @@
+// Attention of several heads over another sentence (Vaswani et al. 2017): softmax(q k^T / sqrt(d)), some of it dropped,
+// times v. The scores of one head of one sentence exist at a time, in a tile of the workspace; what is kept for the
+// gradient is the logarithm of each row's sum.
+#include <cmath>
+
+#include "matrix_product.h"
+#include "random_words.h"
+#include "softmax_row.h"
+#include "thimble/parallel.h"
+#include "tokens.h"
+
+namespace thimble {
+namespace {
+
+struct AttentionSizes {
+  std::int64_t sentences, rows, columns, channels, heads;  // rows: of q, columns: of k and v
+  float rate, scale;
+
+  static AttentionSizes of(const TensorType& q, const TensorType& k, const Attributes& attributes) {
+    const std::int64_t heads = int_attribute(attributes, "heads");
+    return {q.shape[0],
+            q.shape[1],
+            k.shape[1],
+            q.shape[2],
+            heads,
+            static_cast<float>(real_attribute(attributes, "rate")),
+            static_cast<float>(1 / std::sqrt(static_cast<double>(q.shape[2]) / static_cast<double>(heads)))};
+  }
+  std::int64_t head_channels() const { return channels / heads; }
+  std::int64_t tile() const { return rows * columns; }
+  std::int64_t tasks() const { return sentences * heads; }
+  Bytes workspace(int threads, std::int64_t tiles) const {
+    return align_up(Bytes{4 * tile()}, kAlignment) * tiles * slot_count(threads, tasks());
+  }
+  float* tile_of(std::byte* workspace, std::int64_t slot, std::int64_t tiles, std::int64_t which) const {
+    return floats(workspace + (align_up(Bytes{4 * tile()}, kAlignment) * (slot * tiles + which)).value);
+  }
+};
+
+// One head of one sentence, the rows and columns that are there.
+struct AttentionHead {
+  const AttentionSizes& sizes;
+  std::int64_t sentence, head, rows, columns;
+  RandomSource random;
+
+  std::int64_t at_row(std::int64_t row) const {
+    return (sentence * sizes.rows + row) * sizes.channels + head * sizes.head_channels();
+  }
+  std::int64_t at_column() const { return sentence * sizes.columns * sizes.channels + head * sizes.head_channels(); }
+  MatrixView query(const std::byte* q, bool transposed = false) const {
+    return {floats(q) + at_row(0), sizes.channels, transposed};
+  }
+  MatrixView key(const std::byte* k, bool transposed = false) const {
+    return {floats(k) + at_column(), sizes.channels, transposed};
+  }
+  MatrixView tile(const float* scores, bool transposed = false) const { return {scores, columns, transposed}; }
+  std::int64_t at_sum(std::int64_t row) const { return (sentence * sizes.rows + row) * sizes.heads + head; }
+
+  // Row t of head h takes the words of blocks (t * heads + h) * kMostPositions / 4 and on.
+  void drop(const float* from, std::int64_t row, float* to) const {
+    alignas(64) std::uint32_t words[kRandomWords];
+    for (std::int64_t s = 0; s < columns; s += kRandomWords) {
+      const std::int64_t block = (row * sizes.heads + head) * (kMostPositions / 4) + s / 4;
+      make_random_words(random, static_cast<std::uint32_t>(block), words);
+      drop_values(from + s, words, sizes.rate, to + s, std::min(kRandomWords, columns - s));
+    }
+  }
+
+  // The rows of the padding, in the head's channels.
+  void clear(std::byte* tensor, std::int64_t room, std::int64_t length) const {
+    float* first = floats(tensor) + sentence * room * sizes.channels + head * sizes.head_channels();
+    for (std::int64_t t = length; t < room; ++t) std::fill_n(first + t * sizes.channels, sizes.head_channels(), 0.0f);
+  }
+};
+
+AttentionHead head_of(const AttentionSizes& sizes, const OpShape& shape, const KernelArguments& a, std::int64_t task,
+                      std::size_t first_length) {
+  const std::int64_t sentence = task / sizes.heads;
+  return {sizes,
+          sentence,
+          task % sizes.heads,
+          length_of("attention", a.inputs[first_length], sentence, sizes.rows),
+          length_of("attention", a.inputs[first_length + 1], sentence, sizes.columns),
+          random_source(a, shape, sentence)};
+}
+
+void forward(const OpShape& shape, const KernelArguments& a) {
+  const AttentionSizes sizes = AttentionSizes::of(shape.inputs[0], shape.inputs[1], shape.attributes);
+  parallel_chunks_in_slots(shape.device.threads, sizes.tasks(), [&](std::int64_t task, std::int64_t slot) {
+    const AttentionHead head = head_of(sizes, shape, a, task, 3);
+    float* scores = sizes.tile_of(a.workspace, slot, 1, 0);
+    const std::int64_t d = sizes.head_channels();
+    multiply_in_task({head.rows, head.columns, d}, head.query(a.inputs[0]), head.key(a.inputs[1], true), scores,
+                     head.columns, false);
+    for (std::int64_t t = 0; t < head.rows; ++t) {
+      float* row = scores + t * head.columns;
+      const SoftmaxRow softmax = exponentials(row, sizes.scale, row, head.columns);
+      scale_row(row, 1 / softmax.sum, head.columns);
+      floats(a.outputs[1])[head.at_sum(t)] = softmax.largest + std::log(softmax.sum);
+      if (sizes.rate != 0) head.drop(row, t, row);
+    }
+    multiply_in_task({head.rows, d, head.columns}, head.tile(scores), head.key(a.inputs[2]),
+                     floats(a.outputs[0]) + head.at_row(0), sizes.channels, false);
+    head.clear(a.outputs[0], sizes.rows, head.rows);
+    for (std::int64_t t = head.rows; t < sizes.rows; ++t) floats(a.outputs[1])[head.at_sum(t)] = 0;
+  });
+}
+
+enum BackwardInput : std::size_t { kDy, kQ, kK, kV, kSums, kRowLengths };
+
+// From scores to softmax rows, and what is left of them after dropping.
+void make_probabilities(const AttentionHead& head, const KernelArguments& a, float* softmax, float* dropped) {
+  for (std::int64_t t = 0; t < head.rows; ++t) {
+    float *row = softmax + t * head.columns, *kept = dropped + t * head.columns;
+    subtract_and_exponentiate(row, head.sizes.scale, floats(a.inputs[kSums])[head.at_sum(t)], head.columns);
+    if (head.sizes.rate != 0)
+      head.drop(row, t, kept);
+    else
+      std::copy_n(row, head.columns, kept);
+  }
+}
+
+// From the gradient of what was left to that of the scores.
+void pass_probabilities(const AttentionHead& head, const float* softmax, float* gradient) {
+  for (std::int64_t t = 0; t < head.rows; ++t) {
+    float* row = gradient + t * head.columns;
+    if (head.sizes.rate != 0) head.drop(row, t, row);
+    pass_softmax(softmax + t * head.columns, row, head.columns);
+    scale_row(row, head.sizes.scale, head.columns);
+  }
+}
+
+// In this order q's gradient may lie over q or dy, and v's over v.
+void backward(const OpShape& shape, const KernelArguments& a) {
+  const AttentionSizes sizes = AttentionSizes::of(shape.inputs[kQ], shape.inputs[kK], shape.attributes);
+  parallel_chunks_in_slots(shape.device.threads, sizes.tasks(), [&](std::int64_t task, std::int64_t slot) {
+    const AttentionHead head = head_of(sizes, shape, a, task, kRowLengths);
+    float* softmax = sizes.tile_of(a.workspace, slot, 3, 0);
+    float* dropped = sizes.tile_of(a.workspace, slot, 3, 1);
+    float* gradient = sizes.tile_of(a.workspace, slot, 3, 2);
+    const std::int64_t d = sizes.head_channels(), stride = sizes.channels;
+    const ProductSizes scores{head.rows, head.columns, d}, of_columns{head.columns, d, head.rows};
+    multiply_in_task(scores, head.query(a.inputs[kQ]), head.key(a.inputs[kK], true), softmax, head.columns, false);
+    make_probabilities(head, a, softmax, dropped);
+    multiply_in_task(scores, head.query(a.inputs[kDy]), head.key(a.inputs[kV], true), gradient, head.columns, false);
+    multiply_in_task(of_columns, head.tile(dropped, true), head.query(a.inputs[kDy]),
+                     floats(a.outputs[2]) + head.at_column(), stride, false);
+    pass_probabilities(head, softmax, gradient);
+    multiply_in_task(of_columns, head.tile(gradient, true), head.query(a.inputs[kQ]),
+                     floats(a.outputs[1]) + head.at_column(), stride, false);
+    multiply_in_task({head.rows, d, head.columns}, head.tile(gradient), head.key(a.inputs[kK]),
+                     floats(a.outputs[0]) + head.at_row(0), stride, false);
+    head.clear(a.outputs[0], sizes.rows, head.rows);
+    head.clear(a.outputs[1], sizes.columns, head.columns);
+    head.clear(a.outputs[2], sizes.columns, head.columns);
+  });
+}
+
+// q, k and v, in the place of `first` inputs on.
+void expect_attention(const std::string& kind, const std::vector<TensorType>& in, std::size_t first,
+                      const Attributes& attributes) {
+  const TensorType &q = in[first], &k = in[first + 1];
+  expect_tokens(kind, q);
+  expect_tokens(kind, k);
+  expect_same(kind, k, in[first + 2]);
+  const std::int64_t heads = int_attribute(attributes, "heads");
+  const double rate = real_attribute(attributes, "rate");
+  int_attribute(attributes, "stream");
+  if (heads < 1 || heads > kMostPositions || q.shape[2] % heads != 0)
+    throw InvalidArgument(kind + ": " + std::to_string(heads) + " heads do not divide " + std::to_string(q.shape[2]) +
+                          " channels");
+  if (!(rate >= 0 && rate < 1))
+    throw InvalidArgument(kind + ": a rate of " + std::to_string(rate) + "; it is from 0 to below 1");
+  if (q.shape[0] != k.shape[0] || q.shape[2] != k.shape[2])
+    throw InvalidArgument(kind + ": queries and keys are of other batches or channels");
+}
+
+TensorType sums_of(const TensorType& q, const Attributes& attributes) {
+  return {DType::f32, {q.shape[0], q.shape[1], int_attribute(attributes, "heads")}, true};
+}
+
+OpCost cost(const OpShape& shape, const TensorType& q, const TensorType& k, double products) {
+  OpCost total = bytes_moved(shape);
+  total.flops = products * 2 * static_cast<double>(element_count(q)) * static_cast<double>(k.shape[1]);
+  return total;
+}
+
+}  // namespace
+
+void register_attention(OpRegistry& registry) {
+  OpDefinition attention;
+  attention.kind = "attention";
+  attention.infer = [](const std::vector<TensorType>& in, const Attributes& attributes) {
+    expect_inputs("attention", in, 5);
+    expect_attention("attention", in, 0, attributes);
+    for (std::size_t i : {3, 4}) expect_lengths("attention", in[i], in[0].shape[0]);
+    return std::vector<OutputSpec>{{"", in[0]}, {"sums", sums_of(in[0], attributes)}};
+  };
+  attention.gradient = [](GradientContext& g) {
+    const auto made =
+        g.emit("attention_backward", "backward",
+               {g.output_gradient(0), g.input(0), g.input(1), g.input(2), g.output(1), g.input(3), g.input(4)},
+               g.op().attributes);
+    for (int i = 0; i < 3; ++i) g.set_input_gradient(i, made[static_cast<std::size_t>(i)]);
+  };
+  attention.cost = [](const OpShape& s) { return cost(s, s.inputs[0], s.inputs[1], 2); };
+  attention.workspace = [](const OpShape& s) {
+    return AttentionSizes::of(s.inputs[0], s.inputs[1], s.attributes).workspace(s.device.threads, 1);
+  };
+  attention.make_kernel = [](const OpShape& s) { return function_kernel(s, forward); };
+  registry.add(attention);
+
+  OpDefinition back;
+  back.kind = "attention_backward";
+  back.infer = [](const std::vector<TensorType>& in, const Attributes& attributes) {
+    const std::string kind = "attention_backward";
+    expect_inputs(kind, in, 7);
+    expect_attention(kind, in, kQ, attributes);
+    expect_same(kind, in[kDy], in[kQ]);
+    expect_same(kind, in[kSums], sums_of(in[kQ], attributes));
+    for (std::size_t i = kRowLengths; i < in.size(); ++i) expect_lengths(kind, in[i], in[kQ].shape[0]);
+    return std::vector<OutputSpec>{{"query", in[kQ]}, {"key", in[kK]}, {"value", in[kV]}};
+  };
+  back.cost = [](const OpShape& s) { return cost(s, s.inputs[kQ], s.inputs[kK], 5); };
+  back.workspace = [](const OpShape& s) {
+    return AttentionSizes::of(s.inputs[kQ], s.inputs[kK], s.attributes).workspace(s.device.threads, 3);
+  };
+  back.make_kernel = [](const OpShape& s) { return function_kernel(s, backward); };
+  back.in_place = {{kDy, 0}, {kQ, 0}, {kV, 2}};
+  registry.add(back);
+}
+
+}  // namespace thimble

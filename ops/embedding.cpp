@@ -1,0 +1,143 @@
+// Rows of a table, scaled, with sinusoidal positions added (Vaswani et al. 2017, in the layout of fairseq: all sines,
+// then all cosines). Its gradient adds up, for each row of the table, what its tokens got.
+#include <cmath>
+
+#include "accumulation.h"
+#include "thimble/parallel.h"
+#include "tokens.h"
+
+namespace thimble {
+namespace {
+
+constexpr std::int64_t kChunks = 16;
+
+THIMBLE_CLONES void scale_and_add(const float* __restrict x, float scale, const float* __restrict y,
+                                  float* __restrict sum, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) sum[i] = scale * x[i] + y[i];
+}
+
+THIMBLE_CLONES void add_scaled(const float* __restrict x, float scale, float* __restrict sum, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) sum[i] += scale * x[i];
+}
+
+// Row t belongs to the position `first` + t.
+void make_positions(std::int64_t rows, std::int64_t channels, std::int64_t first, int threads, float* table) {
+  const std::int64_t half = channels / 2;
+  parallel_chunks(threads, rows, [&](std::int64_t t) {
+    for (std::int64_t i = 0; i < half; ++i) {
+      const double rate = std::exp(-std::log(10000.0) * static_cast<double>(i) / static_cast<double>(half - 1));
+      const double angle = static_cast<double>(first + t) * rate;
+      table[t * channels + i] = static_cast<float>(std::sin(angle));
+      table[t * channels + half + i] = static_cast<float>(std::cos(angle));
+    }
+  });
+}
+
+std::int64_t checked_id(const char* kind, std::int32_t id, std::int64_t vocabulary) {
+  if (id < 0 || id >= vocabulary)
+    throw InvalidArgument(std::string(kind) + ": id " + std::to_string(id) + "; the table has " +
+                          std::to_string(vocabulary) + " rows");
+  return id;
+}
+
+void forward(const OpShape& shape, const KernelArguments& a) {
+  const std::int64_t room = shape.outputs[0].shape[1], channels = shape.outputs[0].shape[2];
+  const std::int64_t vocabulary = shape.inputs[2].shape[0];
+  const auto scale = static_cast<float>(real_attribute(shape.attributes, "scale"));
+  float* positions = floats(a.workspace);
+  make_positions(room, channels, int_attribute(shape.attributes, "first_position"), shape.device.threads, positions);
+  parallel_chunks(shape.device.threads, shape.outputs[0].shape[0], [&](std::int64_t b) {
+    const std::int64_t length = length_of("embedding", a.inputs[1], b, room);
+    float* y = floats(a.outputs[0]) + b * room * channels;
+    for (std::int64_t t = 0; t < length; ++t) {
+      const std::int64_t id = checked_id("embedding", integers(a.inputs[0])[b * room + t], vocabulary);
+      scale_and_add(floats(a.inputs[2]) + id * channels, scale, positions + t * channels, y + t * channels, channels);
+    }
+    std::fill(y + length * channels, y + room * channels, 0.0f);
+  });
+}
+
+// Each task some channels of the whole table, over the tokens in order.
+void backward(const OpShape& shape, const KernelArguments& a) {
+  const std::int64_t sentences = shape.inputs[2].shape[0], room = shape.inputs[2].shape[1];
+  const std::int64_t channels = shape.inputs[2].shape[2], vocabulary = shape.outputs[0].shape[0];
+  const auto scale = static_cast<float>(real_attribute(shape.attributes, "scale"));
+  const bool adds = adds_to_output(shape, a);
+  const Chunks chunks = Chunks::of(channels, kChunks);
+  parallel_chunks(shape.device.threads, chunks.count, [&](std::int64_t k) {
+    const std::int64_t begin = chunks.begin(k), count = chunks.end(k) - begin;
+    float* sums = floats(a.outputs[0]) + begin;
+    for (std::int64_t id = 0; !adds && id < vocabulary; ++id) std::fill_n(sums + id * channels, count, 0.0f);
+    for (std::int64_t b = 0; b < sentences; ++b) {
+      const std::int64_t length = length_of("embedding_backward", a.inputs[1], b, room);
+      for (std::int64_t row = b * room; row < b * room + length; ++row) {
+        const std::int64_t id = checked_id("embedding_backward", integers(a.inputs[0])[row], vocabulary);
+        add_scaled(floats(a.inputs[2]) + row * channels + begin, scale, sums + id * channels, count);
+      }
+    }
+  });
+}
+
+std::vector<OutputSpec> infer(const std::vector<TensorType>& in, const Attributes& attributes) {
+  expect_inputs("embedding", in, 3);
+  expect_ids("embedding", in[0]);
+  expect_lengths("embedding", in[1], in[0].shape[0]);
+  expect_rank("embedding", in[2], 2);
+  real_attribute(attributes, "scale");
+  int_attribute(attributes, "first_position");
+  if (in[2].batched || in[2].shape[1] % 2 != 0 || in[2].shape[1] < 4)
+    throw InvalidArgument("embedding: rows of " + std::to_string(in[2].shape[1]) +
+                          " values; an even number from 4 on is needed for sines and cosines");
+  const TensorType y{DType::f32, {in[0].shape[0], in[0].shape[1], in[2].shape[1]}, true};
+  expect_tokens("embedding", y);
+  return outputs_like(y);
+}
+
+std::vector<OutputSpec> infer_backward(const std::vector<TensorType>& in, const Attributes& attributes) {
+  const std::string kind = "embedding_backward";
+  if (in.size() < 3) expect_inputs(kind, in, 3);
+  expect_ids(kind, in[0]);
+  expect_lengths(kind, in[1], in[0].shape[0]);
+  expect_tokens(kind, in[2]);
+  real_attribute(attributes, "scale");
+  const std::int64_t vocabulary = int_attribute(attributes, "vocabulary");
+  if (vocabulary < 1 || in[2].shape[0] != in[0].shape[0] || in[2].shape[1] != in[0].shape[1])
+    throw InvalidArgument(kind + ": the gradient does not fit the ids");
+  return weights_gradient_output(kind, in, 3, {DType::f32, {vocabulary, in[2].shape[2]}, false}, attributes);
+}
+
+// Tokens decide what is read, not the size of the table.
+OpCost cost(const OpShape& shape) {
+  OpCost total = bytes_moved(shape);
+  total.bytes -= static_cast<double>(bytes_of(shape.inputs[2]).value);
+  total.bytes += static_cast<double>(bytes_of(shape.outputs[0]).value);
+  return total;
+}
+
+}  // namespace
+
+void register_embedding(OpRegistry& registry) {
+  OpDefinition embedding;
+  embedding.kind = "embedding";
+  embedding.infer = infer;
+  embedding.gradient = [](GradientContext& g) {
+    if (!g.wants_input_gradient(2)) return;
+    const Attributes attributes{{"scale", g.op().attributes.at("scale")}, {"vocabulary", g.type(g.input(2)).shape[0]}};
+    g.set_input_gradient(
+        2,
+        g.emit("embedding_backward", "d_weight", {g.input(0), g.input(1), g.output_gradient(0)}, attributes).front());
+  };
+  embedding.cost = cost;
+  embedding.workspace = [](const OpShape& s) { return Bytes{4 * s.outputs[0].shape[1] * s.outputs[0].shape[2]}; };
+  embedding.make_kernel = [](const OpShape& s) { return function_kernel(s, forward); };
+  registry.add(embedding);
+
+  OpDefinition back;
+  back.kind = "embedding_backward";
+  back.infer = infer_backward;
+  back.make_kernel = [](const OpShape& s) { return function_kernel(s, backward); };
+  back.may_accumulate = true;
+  registry.add(back);
+}
+
+}  // namespace thimble

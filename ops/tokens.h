@@ -1,0 +1,45 @@
+// What ops on sentences share. A batch of sentences is {B, T, C} floats, T the longest sentence it has room for; the
+// lengths {B} say how many rows of each are there. Rows beyond are padding: never read, and made zero where an op mixes
+// rows (elsewhere whatever the op makes of them), so that sums over all rows are sums over those that are there.
+#pragma once
+
+#include <string>
+
+#include "registration.h"
+
+namespace thimble {
+
+/// Positions that a row may have: what random numbers are counted by.
+inline constexpr std::int64_t kMostPositions = 1024;
+
+inline void expect_tokens(const std::string& kind, const TensorType& type) {
+  expect_rank(kind, type, 3);
+  if (!type.batched) throw InvalidArgument(kind + ": its input is not batched");
+  if (type.shape[1] > kMostPositions)
+    throw InvalidArgument(kind + ": sentences of " + std::to_string(type.shape[1]) + " positions; at most " +
+                          std::to_string(kMostPositions));
+}
+
+inline void expect_lengths(const std::string& kind, const TensorType& type, std::int64_t sentences) {
+  if (type != TensorType{DType::i32, {sentences}, true})
+    throw InvalidArgument(kind + ": the lengths are no batched i32 vector of " + std::to_string(sentences));
+}
+
+inline void expect_ids(const std::string& kind, const TensorType& type) {
+  if (type.dtype != DType::i32 || type.shape.size() != 2 || !type.batched)
+    throw InvalidArgument(kind + ": the ids are no batched i32 tensor of rank 2");
+}
+
+inline const std::int32_t* integers(const std::byte* address) { return reinterpret_cast<const std::int32_t*>(address); }
+
+/// The length of a sentence. Throws InvalidArgument where it has none, or more rows than there is room for.
+inline std::int64_t length_of(const char* kind, const std::byte* lengths, std::int64_t sentence, std::int64_t room) {
+  const std::int64_t length = integers(lengths)[sentence];
+  if (length < 1 || length > room)
+    throw InvalidArgument(std::string(kind) + ": sentence " + std::to_string(sentence) +
+                          " of the microbatch has a length of " + std::to_string(length) + ", not from 1 to " +
+                          std::to_string(room));
+  return length;
+}
+
+}  // namespace thimble
