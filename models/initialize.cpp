@@ -49,8 +49,18 @@ void initialize_parameter(std::span<float> values, std::string_view name, const 
     const std::int64_t fan_out = type.shape[0] * type.shape[2] * type.shape[3];
     return fill_normal(values, std::sqrt(2.0 / static_cast<double>(fan_out)), hash, seed);
   }
-  if (is_weight && type.shape.size() == 2)
-    return fill_uniform(values, 1 / std::sqrt(static_cast<double>(type.shape[1])), hash, seed);
+  if (is_weight && type.shape.size() == 2) {
+    const auto outputs = static_cast<double>(type.shape[0]), inputs = static_cast<double>(type.shape[1]);
+    if (name.ends_with(".embedding.weight") || name.ends_with(".output.weight")) {
+      fill_normal(values, 1 / std::sqrt(inputs), hash, seed);
+      const auto padding = static_cast<std::ptrdiff_t>(type.shape[1]);
+      if (name.ends_with(".embedding.weight") && type.shape[0] > 1)
+        std::fill(values.begin() + padding, values.begin() + 2 * padding, 0.0f);
+      return;
+    }
+    return fill_uniform(values, std::sqrt(name.starts_with("classifier") ? 1 / inputs : 6 / (inputs + outputs)), hash,
+                        seed);
+  }
   const bool is_one = name.ends_with(".running_variance") || (is_weight && type.shape.size() == 1);
   std::fill(values.begin(), values.end(), is_one ? 1.0f : 0.0f);
 }

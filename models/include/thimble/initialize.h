@@ -20,7 +20,9 @@ constexpr std::uint64_t stable_hash(std::string_view text) {
 }
 
 /// Convolutions (OIHW): normal with variance 2 / (kernel height x width x outputs), He et al. 2015, fan-out.
-/// Linear weights (OI): uniform within 1 / sqrt(inputs). `.running_variance`, and a vector called `.weight` (the
+/// Linear weights (OI): uniform, of `classifier` within 1 / sqrt(inputs), of others within sqrt(6 / (inputs + outputs))
+/// (Glorot and Bengio 2010). `.embedding.weight` and `.output.weight`: normal with variance 1 / columns, and row 1 of
+/// an embedding, the padding's, zero. `.running_variance`, and a vector called `.weight` (the
 /// scale of a normalisation): 1. Everything else, optimizer state included: 0.
 /// Throws InvalidArgument where `values` is not as long as the type says.
 void initialize_parameter(std::span<float> values, std::string_view name, const TensorType& type, std::uint64_t seed);
