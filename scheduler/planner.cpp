@@ -158,7 +158,7 @@ void Frontier::add_variant(std::size_t variant, const std::vector<RecomputeRanks
   };
   const std::size_t known = candidates_.size();
   if (loops != LoopOrder::microbatch && step.microbatches.size() > 1) {
-    for (const LoopChoice& choice : search_loops(graph, registry_, request.device, basis, options, ranks))
+    for (const LoopChoice& choice : search_loops(graph, registry_, request.device, basis, options, ranks, prices))
       add({.ranks = ranks[choice.ranks], .splits = choice.splits}, choice.steps, choice.live);
     if (loops == LoopOrder::block && candidates_.size() > known) return;
   }

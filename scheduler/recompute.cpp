@@ -33,7 +33,7 @@ IdVector<OpId, char> repeatable_ops(const Graph& graph, const OpRegistry& regist
 RecomputeRanks keep_everything(const Graph& graph) { return RecomputeRanks(graph.tensors.size(), 0); }
 
 RecomputeBasis recompute_basis(const Graph& graph, const OpRegistry& registry) {
-  RecomputeBasis basis{topological_order(graph), {}, {}, repeatable_ops(graph, registry), {}, {}};
+  RecomputeBasis basis{topological_order(graph), {}, {}, {}, repeatable_ops(graph, registry), {}, {}};
   for (const Op& op : graph.ops) {
     basis.is_view.push_back(registry.at(op.kind).view ? 1 : 0);
     basis.is_sum.push_back(registry.accumulates(op) ? 1 : 0);
@@ -52,7 +52,9 @@ RecomputeBasis recompute_basis(const Graph& graph, const OpRegistry& registry) {
     }
   }
   std::sort(basis.values.begin(), basis.values.end());
-  for (TensorId t : values_between_blocks(graph))
+  BlockBorders borders = borders_of_blocks(graph);
+  basis.side = std::move(borders.side);
+  for (TensorId t : borders.between)
     if (std::binary_search(basis.values.begin(), basis.values.end(), t)) basis.between.push_back(t);
   return basis;
 }

@@ -29,12 +29,18 @@ class SequenceBuilder::Impl {
     std::fill(available_.begin(), available_.end(), 1);
     sequence_.clear();
     ends_.clear();
+    is_missing_ = IdVector<TensorId, char>(graph_.tensors.size(), 0);
+    if (loops_ != nullptr)
+      for (const Rebuild& rebuild : loops_->rebuilds)
+        for (TensorId t : rebuild.values) is_missing_[t] = 1;
     bool is_backward = false;
     std::int32_t repeat = 0;
     for (OpId op : in_repeats_) {
       if (loops_ != nullptr && loops_->repeat_of[op] != repeat) {
         repeat = loops_->repeat_of[op];
         end_repeat();
+        for (const Rebuild& rebuild : loops_->rebuilds)
+          if (rebuild.before == repeat) make_for_the_batch(rebuild);
       }
       const Phase phase = graph_.ops[op].phase;
       if (phase == Phase::backward && !is_backward) {
@@ -95,8 +101,17 @@ class SequenceBuilder::Impl {
           available_[static_cast<TensorId>(i)] = is_there != 0 || !tensor.type.batched || is_persistent(tensor);
     };
     set_inputs(0);
-    keep_only([&](TensorId t) { return passes(t); });
+    keep_only([&](TensorId t) { return passes(t) && is_missing_[t] == 0; });
     set_inputs(1);
+  }
+
+  void make_for_the_batch(const Rebuild& rebuild) {
+    for (OpId op : pass_for(rebuild.values)) {
+      sequence_.push_back(op);
+      for (TensorId t : graph_.ops[op].outputs) available_[t] = 1;
+    }
+    for (TensorId t : rebuild.values) is_missing_[t] = 0;
+    end_repeat();
   }
 
   // The ops one pass has to run so that `wanted` is there, in topological order.
@@ -207,6 +222,7 @@ class SequenceBuilder::Impl {
   IdVector<OpId, std::size_t> place_;  // in the order
   const RecomputeRanks* ranks_ = nullptr;
   IdVector<TensorId, char> available_;
+  IdVector<TensorId, char> is_missing_;  // passes, but is not made again yet
   std::vector<OpId> sequence_, pass_;
   std::vector<TensorId> open_;
   std::vector<std::size_t> ends_;          // of the repeats, in the sequence

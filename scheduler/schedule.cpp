@@ -27,9 +27,8 @@ class ScheduleBuilder {
     loops_ = order_steps(graph, options, order_);
     schedule_.order = order_tree(graph, options, order_, loops_);
     whole_batch_ = find_whole_batches(graph, definitions_, order_, loops_);
-    given_ = find_given(graph, order_, loops_, whole_batch_);
+    given_ = find_given(graph, order_, loops_, whole_batch_.given);
     find_last_uses();
-    find_sizes();
   }
 
   Schedule build() {
@@ -54,6 +53,7 @@ class ScheduleBuilder {
     return all;
   }
 
+  bool is_batched(TensorId id) const { return graph_.tensors[id].type.batched; }
   bool has_repeat() const { return !loops_.repeats.empty(); }
   std::int32_t step_count() const { return static_cast<std::int32_t>(order_.size()); }
   bool begins_later_repeat(std::int32_t step) const {
@@ -81,7 +81,7 @@ class ScheduleBuilder {
   bool is_given_first(TensorId id) const {
     const Tensor& tensor = graph_.tensors[id];
     if (tensor.producer != kNoOp) return false;
-    if (!has_repeat() || !tensor.type.batched || whole_batch_[id] != 0) return true;
+    if (!has_repeat() || !tensor.type.batched || whole_batch_.given[id] != 0) return true;
     return std::binary_search(given_[0].begin(), given_[0].end(), id);
   }
 
@@ -127,14 +127,11 @@ class ScheduleBuilder {
 
   std::int64_t largest_part() const { return cut_.empty() ? 0 : *std::max_element(cut_.begin(), cut_.end()); }
 
-  void find_sizes() {
-    for (std::size_t i = 0; i < graph_.tensors.size(); ++i) {
-      const auto id = static_cast<TensorId>(i);
-      const TensorType& type = graph_.tensors[id].type;
-      Bytes size = bytes_of(type);
-      if (type.batched && whole_batch_[id] == 0) size = Bytes{size.value / type.shape[0] * largest_part()};
-      sizes_.push_back(align_up(size, kAlignment));
-    }
+  Bytes size_of(TensorId id, bool whole_batch) const {
+    const TensorType& type = graph_.tensors[id].type;
+    Bytes size = bytes_of(type);
+    if (type.batched && !whole_batch) size = Bytes{size.value / type.shape[0] * largest_part()};
+    return align_up(size, kAlignment);
   }
 
   StorageId new_storage(const std::string& name, Role role, Bytes size, std::int32_t begin) {
@@ -159,8 +156,8 @@ class ScheduleBuilder {
       const auto id = static_cast<TensorId>(i);
       if (!is_given_first(id)) continue;
       const Tensor& tensor = graph_.tensors[id];
-      const bool whole_batch = whole_batch_[id] != 0;
-      const StorageId storage = new_storage(tensor.name, tensor.role, sizes_[id], 0);
+      const bool whole_batch = whole_batch_.given[id] != 0;
+      const StorageId storage = new_storage(tensor.name, tensor.role, size_of(id, whole_batch), 0);
       schedule_.storages[storage].persistent = is_persistent(tensor);
       if (has_repeat() && (whole_batch || !tensor.type.batched)) keep_through(storage, loops_.repeats[0]);
       new_instance(id, storage, whole_batch);
@@ -171,12 +168,12 @@ class ScheduleBuilder {
   void add_given_in_parts(std::int32_t step) {
     for (TensorId id : given_at(step)) {
       const Tensor& tensor = graph_.tensors[id];
-      new_instance(id, new_storage(tensor.name, tensor.role, sizes_[id], step), /*whole_batch=*/false);
+      new_instance(id, new_storage(tensor.name, tensor.role, size_of(id, false), step), /*whole_batch=*/false);
     }
   }
 
   // The storage an output may take over from an input that dies at this step, or kNoStorage.
-  StorageId inherited_storage(OpId id, std::size_t output, std::int32_t step, Bytes size,
+  StorageId inherited_storage(OpId id, std::size_t output, std::int32_t step, bool whole_batch,
                               const std::vector<StorageId>& taken) const {
     const Op& op = graph_.ops[id];
     const OpDefinition& definition = *definitions_[id];
@@ -195,8 +192,9 @@ class ScheduleBuilder {
                                return schedule_.instances[instance_of_[other]].storage == instance.storage;
                              }) == 1;  // views of it count too
       const bool free = std::count(taken.begin(), taken.end(), instance.storage) == 0;
-      const bool as_large = storage.size == size && bytes_of(graph_.tensors[input].type) == bytes_of(tensor.type);
-      if (dies_here && read_once && free && !storage.persistent && may_overwrite(instance, op.outputs[output], step) &&
+      const bool as_large = storage.size == size_of(op.outputs[output], whole_batch) &&
+                            bytes_of(graph_.tensors[input].type) == bytes_of(tensor.type);
+      if (dies_here && read_once && free && !storage.persistent && may_overwrite(instance, whole_batch, step) &&
           as_large && accumulates_[id] == 0)
         return instance.storage;
     }
@@ -205,10 +203,10 @@ class ScheduleBuilder {
 
   // In a repeat an iteration touches nothing but its own samples of a whole batch, and reads that once more in no other
   // one: so a whole batch may be made over another, sample by sample. What is given is given again in every iteration.
-  bool may_overwrite(const Instance& instance, TensorId output, std::int32_t step) const {
+  bool may_overwrite(const Instance& instance, bool whole_batch, std::int32_t step) const {
     const HalfOpen* repeat = loops_.around(step);
     if (repeat == nullptr) return true;
-    if (whole_batch_[output] != 0) return instance.whole_batch && !is_given(instance.tensor);
+    if (whole_batch) return instance.whole_batch && !is_given(instance.tensor);
     const bool is_of_iteration = index(schedule_.storages[instance.storage].lifetime.begin) >= repeat->begin;
     return !instance.whole_batch && is_of_iteration && least_end_[instance.storage] == kNone;
   }
@@ -232,11 +230,18 @@ class ScheduleBuilder {
     std::vector<StorageId> taken;
     for (std::size_t i = 0; i < op.outputs.size(); ++i) {
       const TensorId output = op.outputs[i];
-      const bool whole_batch = whole_batch_[output] != 0;
-      const Bytes size = sizes_[output];
-      StorageId storage = inherited_storage(op_id, i, step, size, taken);
+      bool whole_batch = whole_batch_.made[static_cast<std::size_t>(step)][i] != 0;
+      if (definitions_[op_id]->view && i == 0)
+        whole_batch = schedule_.instances[instance_of_[op.inputs.at(0)]].whole_batch && is_batched(output);
+      const bool may_lead = whole_batch_.leads[static_cast<std::size_t>(step)][i] != 0 && is_batched(output) &&
+                            graph_.tensors[output].version_of == kNoTensor && !definitions_[op_id]->view;
+      StorageId storage = kNoStorage;
+      if (!whole_batch && may_lead) storage = inherited_storage(op_id, i, step, /*whole_batch=*/true, taken);
+      whole_batch = whole_batch || storage != kNoStorage;
+      if (storage == kNoStorage) storage = inherited_storage(op_id, i, step, whole_batch, taken);
       if (storage == kNoStorage)
-        storage = new_storage(graph_.tensors[output].name, graph_.tensors[output].role, size, step);
+        storage =
+            new_storage(graph_.tensors[output].name, graph_.tensors[output].role, size_of(output, whole_batch), step);
       taken.push_back(storage);
       scheduled.outputs.push_back(new_instance(output, storage, whole_batch));
       const HalfOpen* repeat = loops_.around(step);
@@ -277,8 +282,7 @@ class ScheduleBuilder {
   StepLoops loops_;
   std::vector<std::vector<TensorId>> given_;  // at the beginning of each repeat's iterations, one microbatch of each
   std::vector<std::int32_t> last_use_;        // of each instance, in the order in which they are made
-  IdVector<TensorId, char> whole_batch_;
-  IdVector<TensorId, Bytes> sizes_;  // of a storage for it
+  WholeBatches whole_batch_;
   IdVector<TensorId, InstanceId> instance_of_;
   IdVector<OpId, char> ran_;
   IdVector<StorageId, std::int32_t> users_end_;  // static step after the last use so far

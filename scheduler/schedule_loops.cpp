@@ -77,49 +77,75 @@ std::vector<ScheduleNode> order_tree(const Graph& graph, const ScheduleOptions& 
   return tree;
 }
 
-IdVector<TensorId, char> find_whole_batches(const Graph& graph, const IdVector<OpId, const OpDefinition*>& definitions,
-                                            const std::vector<OpId>& order, const StepLoops& loops) {
-  IdVector<TensorId, char> whole(graph.tensors.size(), 0);
-  IdVector<TensorId, std::int32_t> made_in(graph.tensors.size(), kNowhere);  // the repeat of its latest making
+WholeBatches find_whole_batches(const Graph& graph, const IdVector<OpId, const OpDefinition*>& definitions,
+                                const std::vector<OpId>& order, const StepLoops& loops) {
+  WholeBatches whole;
+  whole.given = IdVector<TensorId, char>(graph.tensors.size(), 0);
   const bool has_repeat = !loops.repeats.empty();
+  struct Making {
+    std::int32_t step = kNowhere, repeat = kNowhere;
+    std::size_t output = 0;
+  };
+  IdVector<TensorId, Making> latest(graph.tensors.size());
+  const auto flag_of = [&](TensorId t) -> char& {
+    const Making& making = latest[t];
+    return making.step == kNowhere ? whole.given[t] : whole.made[static_cast<std::size_t>(making.step)][making.output];
+  };
+  const auto mark = [&](TensorId t) {
+    if (graph.tensors[t].type.batched) flag_of(t) = 1;
+  };
   for (std::size_t i = 0; i < graph.tensors.size(); ++i) {
     const auto id = static_cast<TensorId>(i);
     const Tensor& tensor = graph.tensors[id];
-    const bool is_given = tensor.producer == kNoOp && (!has_repeat || is_persistent(tensor));
-    whole[id] = tensor.type.batched && (is_given || tensor.is_output);
+    if (tensor.producer == kNoOp && (!has_repeat || is_persistent(tensor) || tensor.is_output)) mark(id);
   }
-  for (std::size_t i = 0; has_repeat && i < order.size(); ++i) {
+  std::vector<char*> looked_at;           // by each step that is a view: the flag of what it looks at
+  std::vector<std::vector<Making>> read;  // by each step
+  for (std::size_t i = 0; i < order.size(); ++i) {
     const std::int32_t here = loops.repeat_of[i];
-    for (TensorId input : graph.ops[order[i]].inputs) {
-      const Tensor& tensor = graph.tensors[input];
-      const bool passes = tensor.producer == kNoOp ? here == kNowhere : made_in[input] != here || here == kNowhere;
-      if (passes && tensor.type.batched) whole[input] = 1;
+    const Op& op = graph.ops[order[i]];
+    read.emplace_back();
+    for (TensorId input : op.inputs) {
+      read.back().push_back(latest[input]);
+      const bool is_given = graph.tensors[input].producer == kNoOp;
+      const bool passes = is_given ? here == kNowhere : latest[input].repeat != here || here == kNowhere;
+      if (has_repeat && passes) mark(input);
     }
-    for (TensorId output : graph.ops[order[i]].outputs) {
-      made_in[output] = here;
-      if (here == kNowhere && graph.tensors[output].type.batched) whole[output] = 1;
+    looked_at.push_back(definitions[order[i]]->view ? &flag_of(op.inputs.at(0)) : nullptr);
+    whole.made.emplace_back(op.outputs.size(), 0);
+    for (std::size_t k = 0; k < op.outputs.size(); ++k) {
+      latest[op.outputs[k]] = {static_cast<std::int32_t>(i), here, k};
+      if (graph.tensors[op.outputs[k]].is_output || (has_repeat && here == kNowhere)) mark(op.outputs[k]);
     }
   }
-  const auto share = [&](OpId id, bool backwards) {
-    const Op& op = graph.ops[id];
-    if (!definitions[id]->view) return;
-    const TensorId from = backwards ? op.outputs.at(0) : op.inputs.at(0);
-    const TensorId to = backwards ? op.inputs.at(0) : op.outputs.at(0);
-    if (graph.tensors[to].type.batched && whole[from] != 0) whole[to] = 1;
-  };
-  for (std::size_t i = order.size(); i-- > 0;) share(order[i], true);
-  for (OpId op : order) share(op, false);
+  const auto is_batched = [&](TensorId t) { return graph.tensors[t].type.batched; };
+  for (std::size_t i = order.size(); i-- > 0;)
+    if (looked_at[i] != nullptr && whole.made[i][0] != 0 && is_batched(graph.ops[order[i]].inputs.at(0)))
+      *looked_at[i] = 1;
+  for (std::size_t i = 0; i < order.size(); ++i)
+    if (looked_at[i] != nullptr && *looked_at[i] != 0 && is_batched(graph.ops[order[i]].outputs.at(0)))
+      whole.made[i][0] = 1;
+  for (const std::vector<char>& outputs : whole.made) whole.leads.emplace_back(outputs.size(), 0);
+  for (std::size_t i = order.size(); i-- > 0;)
+    for (InPlacePair pair : definitions[order[i]]->in_place) {
+      const auto input = static_cast<std::size_t>(pair.input), output = static_cast<std::size_t>(pair.output);
+      if (input >= read[i].size() || output >= whole.made[i].size()) continue;
+      const Making& from = read[i][input];
+      const bool leads = whole.made[i][output] != 0 || whole.leads[i][output] != 0;
+      if (leads && from.step != kNowhere && from.repeat == loops.repeat_of[i])
+        whole.leads[static_cast<std::size_t>(from.step)][from.output] = 1;
+    }
   return whole;
 }
 
 std::vector<std::vector<TensorId>> find_given(const Graph& graph, const std::vector<OpId>& order,
-                                              const StepLoops& loops, const IdVector<TensorId, char>& whole_batch) {
+                                              const StepLoops& loops, const IdVector<TensorId, char>& whole_given) {
   std::vector<std::vector<TensorId>> given(loops.repeats.size());
   if (given.empty()) return given;
   IdVector<TensorId, char> is_read(graph.tensors.size(), 0);
   const auto is_given_in_parts = [&](TensorId id) {
     const Tensor& tensor = graph.tensors[id];
-    return tensor.producer == kNoOp && tensor.type.batched && whole_batch[id] == 0 && !is_persistent(tensor);
+    return tensor.producer == kNoOp && tensor.type.batched && whole_given[id] == 0 && !is_persistent(tensor);
   };
   for (std::size_t i = 0; i < order.size(); ++i)
     for (TensorId input : graph.ops[order[i]].inputs)

@@ -45,7 +45,8 @@ PlanRequest split(PlanRequest request, std::size_t period, std::int32_t rank) {
   EXPECT_GT(splits.size(), 5U);
   for (ProgramRequest& program : request.programs) {
     if (program.name != kTrainProgram && program.name != kTrainShortProgram) continue;
-    for (std::size_t i = period; i <= splits.size(); i += period) program.splits.push_back(splits[i - 1]);
+    for (std::size_t i = period; i <= splits.size(); i += period)
+      program.splits.push_back({splits[i - 1], period == 2 && i + period <= splits.size()});
     program.ranks = keep_everything(step);
     for (std::int32_t& one : program.ranks) one = rank;
   }

@@ -24,12 +24,27 @@ inline Graph tower(const OpRegistry& registry, int blocks) {
   return finish(registry, std::move(g), tall);
 }
 
-/// One training step of it; `splits` by name.
+/// An encoder of two dense layers, e0 and e1, and a decoder of `layers` layers d0, d1, ... that all read what it made.
+inline Graph translator(const OpRegistry& registry, int layers) {
+  auto [g, x] = start();
+  const auto dense = [&g, &registry](const std::string& name, TensorId from) {
+    return g.add_op(registry, "dense", name, {from, weight(g, (name + ".w").c_str(), 3, 3)}).front();
+  };
+  const TensorId encoded = dense("e1", dense("e0", x));
+  TensorId y = dense("begin", x);
+  for (int i = 0; i < layers; ++i) {
+    const std::string name = "d" + std::to_string(i);
+    y = g.add_op(registry, "add", name, {dense(name + ".own", y), dense(name + ".key", encoded)}).front();
+  }
+  return finish(registry, std::move(g), y);
+}
+
+/// One training step of a graph; `splits` by name.
 inline PlanRequest tower_request(const Graph& step, Cut cut, const std::vector<const char*>& splits) {
   PlanRequest request{
       .model = "tiny", .options = {}, .batch = kBatch, .device = {}, .planner_seed = 0, .budget = {}, .programs = {}};
   request.programs.push_back({.name = "train", .graph = step, .microbatches = std::move(cut)});
-  for (const char* split : splits) request.programs[0].splits.push_back(step.find(split));
+  for (const char* split : splits) request.programs[0].splits.push_back({.value = step.find(split)});
   return request;
 }
 

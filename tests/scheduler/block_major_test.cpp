@@ -3,6 +3,8 @@
 #include <rapidcheck/gtest.h>
 
 #include <algorithm>
+#include <map>
+#include <set>
 
 #include "block_graphs.h"
 #include "run_plan.h"
@@ -67,8 +69,9 @@ TEST(BlockMajor, GivesTheBitsOfMicrobatchMajorOrder) {
 
 RC_GTEST_PROP(BlockMajor, AnySplitsAndRanksGiveASoundPlanWithTheSameBits, ()) {
   const OpRegistry registry = tiny_registry();
-  const Graph graphs[] = {tower(registry, 5), chain(registry), diamond(registry), with_running_state(registry)};
-  const Graph step = step_graph(registry, graphs[*rc::gen::inRange(0, 4)]);
+  const Graph graphs[] = {tower(registry, 5), chain(registry), diamond(registry), with_running_state(registry),
+                          translator(registry, 4)};
+  const Graph step = step_graph(registry, graphs[*rc::gen::inRange(0, 5)]);
   const Cut cut = *rc::gen::element(Cut{4, 4}, Cut{3, 5}, Cut{1, 6, 1});
   PlanRequest request = tower_request(step, cut, {});
   const Values expected = run_plan(make_plan(request, registry), registry);
@@ -76,7 +79,8 @@ RC_GTEST_PROP(BlockMajor, AnySplitsAndRanksGiveASoundPlanWithTheSameBits, ()) {
   program.ranks = keep_everything(step);
   for (std::int32_t& rank : program.ranks) rank = *rc::gen::element(0, 1, 2, kWithinBlock, kOnDemand);
   for (TensorId split : loop_splits(step, recompute_basis(step, registry)))
-    if (*rc::gen::arbitrary<bool>()) program.splits.push_back(split);
+    if (*rc::gen::arbitrary<bool>()) program.splits.push_back({split, *rc::gen::arbitrary<bool>()});
+  if (!program.splits.empty()) program.splits.back().rebuilt = false;
   program.barrier_before_update = *rc::gen::arbitrary<bool>();
   const Plan plan = make_plan(request, registry);
   RC_ASSERT(check_plan(plan, registry) == std::vector<std::string>{});
@@ -186,6 +190,49 @@ TEST(BlockMajor, MakesAViewOfAnInputAgainInsteadOfHoldingTheInput) {
   EXPECT_EQ(run_plan(plan, registry), run_plan(tower_plan(registry, step, {3, 5}, {}), registry));
 }
 
+// Forward through b0 to b2 at once, forward and backward behind b2, b0 and b1 again, backward 3, 2, 1, 0 of the blocks.
+TEST(BlockMajor, MakesSplitsThatAreNotHeldAgain) {
+  const OpRegistry registry = tiny_registry();
+  const Graph step = step_graph(registry, tower(registry, 4));
+  PlanRequest request = tower_request(step, {3, 5}, {"b0", "b1", "b2"});
+  const Plan held = make_plan(request, registry);
+  for (std::size_t i : {0, 1}) request.programs[0].splits[i].rebuilt = true;
+  const Plan rebuilt = make_plan(request, registry);
+  expect_sound(rebuilt, registry);
+  EXPECT_EQ(repeats_of(held.programs[0]).size(), 7U);
+  EXPECT_EQ(repeats_of(rebuilt.programs[0]).size(), 6U);
+  const auto whole_batches = [&](const Plan& plan, const char* name) {
+    std::vector<bool> whole;
+    for (const Instance& instance : plan.programs[0].schedule.instances)
+      if (step.tensors[instance.tensor].name == name) whole.push_back(instance.whole_batch);
+    return whole;
+  };
+  EXPECT_EQ(whole_batches(held, "b1").front(), true);
+  EXPECT_EQ(whole_batches(rebuilt, "b1").front(), false);
+  EXPECT_EQ(run_plan(rebuilt, registry), run_plan(held, registry));
+  request.programs[0].splits[2].rebuilt = true;
+  EXPECT_THROW(make_plan(request, registry), InvalidArgument);
+}
+
+// What the encoder made passes by every layer of the decoder; its gradient is one whole batch that all of them add to.
+TEST(BlockMajor, SplitsADecoderBesideWhatItsEncoderMade) {
+  const OpRegistry registry = tiny_registry();
+  const Graph step = step_graph(registry, translator(registry, 3));
+  std::vector<std::string> names;
+  for (TensorId t : loop_splits(step, recompute_basis(step, registry))) names.push_back(step.tensors[t].name);
+  EXPECT_EQ(names, (std::vector<std::string>{"e0", "e1", "begin", "d0.own", "d0", "d1.own", "d1", "d2.own"}));
+  const Plan plain = tower_plan(registry, step, {3, 5}, {});
+  const Plan plan = tower_plan(registry, step, {3, 5}, {"e1", "d0", "d1"});
+  expect_sound(plan, registry);
+  EXPECT_EQ(run_plan(plan, registry), run_plan(plain, registry));
+  std::set<StorageId> sums;
+  const Schedule& schedule = plan.programs[0].schedule;
+  for (const Instance& instance : schedule.instances)
+    if (instance.whole_batch && step.tensors[instance.tensor].name.find(".key.sum") != std::string::npos)
+      sums.insert(instance.storage);
+  EXPECT_LE(sums.size(), 1U);
+}
+
 TEST(BlockMajor, KnowsWhereTheLoopMayBeSplit) {
   const OpRegistry registry = tiny_registry();
   const Graph step = step_graph(registry, tower(registry, 3));
@@ -205,7 +252,7 @@ TEST(BlockMajor, DoesNotPartBlocksThatShareAWeight) {
   const RecomputeBasis basis = recompute_basis(step, registry);
   for (TensorId split : loop_splits(step, basis)) {
     PlanRequest request = tower_request(step, {4, 4}, {});
-    request.programs[0].splits = {split};
+    request.programs[0].splits = {{.value = split}};
     expect_sound(make_plan(request, registry), registry);
   }
 }

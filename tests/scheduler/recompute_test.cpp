@@ -67,7 +67,7 @@ TEST(Recompute, FindsTheValuesBetweenBlocks) {
   const OpRegistry registry = tiny_registry();
   const Graph step = step_graph(registry, deep_chain(registry, 3));
   std::vector<std::string> names;
-  for (TensorId t : values_between_blocks(step)) names.push_back(step.tensors[t].name);
+  for (TensorId t : borders_of_blocks(step).between) names.push_back(step.tensors[t].name);
   EXPECT_EQ(names, (std::vector<std::string>{"l0", "l0.s", "l1", "l1.s", "l2", "l2.s"}));
 }
 

@@ -67,9 +67,9 @@ struct ProgramRequest {
   Graph graph;
   std::vector<std::int64_t> microbatches;
   bool barrier_before_update = false;
-  RecomputeRanks ranks{};          ///< of the graph's tensors; empty: everything is kept
-  std::vector<TensorId> splits{};  ///< of `loop_splits`: block-major order where the batch is cut
-  bool spend_slack = true;         ///< ops that can be faster with more workspace get it where that is no new peak
+  RecomputeRanks ranks{};           ///< of the graph's tensors; empty: everything is kept
+  std::vector<LoopSplit> splits{};  ///< at values of `loop_splits`: block-major order where the batch is cut
+  bool spend_slack = true;          ///< ops that can be faster with more workspace get it where that is no new peak
 };
 
 struct PlanRequest {

@@ -31,7 +31,7 @@ struct PlannerOptions {
 struct Candidate {
   std::size_t variant = 0;
   RecomputeRanks ranks{};  ///< empty: everything
-  std::vector<TensorId> splits{};
+  std::vector<LoopSplit> splits{};
   bool spend_slack = true;  ///< as `ProgramRequest` has it: faster in as many live bytes, which may be harder to place
   Bytes live{};             ///< max live of the training step: its arena is not smaller
   double milliseconds = 0;  ///< predicted, of one training step

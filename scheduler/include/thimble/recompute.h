@@ -35,14 +35,19 @@ struct RecomputeBasis {
   std::vector<OpId> order;        ///< each op once
   std::vector<TensorId> values;   ///< made in the forward phase by an op that may run again, and read, they or what is
                                   ///< made of them, in the backward phase
-  std::vector<TensorId> between;  ///< those that separate one block from the next (`values_between_blocks`)
+  std::vector<TensorId> between;  ///< those that separate one block from the next
+  std::vector<TensorId> side;     ///< values that pass by blocks (both as `borders_of_blocks` has them)
   IdVector<OpId, char> may_repeat, is_view, is_sum;
 };
 RecomputeBasis recompute_basis(const Graph& graph, const OpRegistry& registry);
 
-/// Values of the forward phase that every path from its batched inputs to its end passes through: where a chain of
-/// blocks is joined. Articulation points of the graph of forward ops and values, in order of id.
-std::vector<TensorId> values_between_blocks(const Graph& graph);
+/// Where blocks are joined, in order of id. `between`: values of the forward phase that everything passes through,
+/// beside the `side` values. These are read all along, as what an encoder made is by every layer of a decoder.
+struct BlockBorders {
+  std::vector<TensorId> between;
+  std::vector<TensorId> side;
+};
+BlockBorders borders_of_blocks(const Graph& graph);
 
 /// The basis' order with ops repeated where the ranks ask for it. Updates come as soon as their gradient is complete
 /// and nobody reads the old version any more. Throws InvalidArgument where `ranks` is not one per tensor.
@@ -54,18 +59,30 @@ struct LoopSequence {
   std::vector<HalfOpen> repeats;
 };
 
-/// Values between blocks where the loop over microbatches may be split: nothing else passes there on the way forward,
-/// and what else two repeats share of a microbatch is batched, or may be made again. In the order of their making.
+/// Where the loop over microbatches is split: a value between blocks.
+struct LoopSplit {
+  TensorId value = kNoTensor;
+  /// Not held from the way forward on, but made again on the way back for the whole batch, with all others between two
+  /// splits that are held. Needs one of these behind it.
+  bool rebuilt = false;
+  bool operator==(const LoopSplit&) const = default;
+};
+
+/// Values between blocks where the loop over microbatches may be split: beside the side values nothing else passes
+/// there on the way forward, and what else two repeats share of a microbatch is batched, or may be made again. In the
+/// order of their making.
 std::vector<TensorId> loop_splits(const Graph& graph, const RecomputeBasis& basis);
 
 /// Block-major order of a graph for several microbatches. `splits`, of `loop_splits`, part it into groups of blocks.
-/// One repeat per group goes forward, the last group's also backward, then one per group backwards, and behind each
-/// repeat the updates whose gradients it has completed, or behind the last if there is a barrier. Values between groups
-/// hold the whole batch; what else a repeat needs of the forward phase it makes again, held as `ranks` say within it.
-/// Backward ops belong to the last group that they lead to an update of, or read weights or inner values of. Without
+/// One repeat goes forward through the groups from one split that is held to the next, the last of these also backward
+/// through the last group, then one per group backwards, and behind each repeat the updates whose gradients it has
+/// completed, or behind the last if there is a barrier. Before the first group that needs them, one more repeat makes
+/// the values between groups that were not held. Values between groups hold the whole batch; what else a repeat needs
+/// of the forward phase it makes again, held as `ranks` say within it. Forward ops belong to the last group that they
+/// can, backward ops to the last group that they lead to an update of, or read weights or inner values of. Without
 /// splits, microbatch-major order. Throws InvalidArgument where `ranks` is not one per tensor, or it cannot be split
 /// so.
 LoopSequence block_major_sequence(const Graph& graph, const RecomputeBasis& basis, const RecomputeRanks& ranks,
-                                  const std::vector<TensorId>& splits, bool barrier_before_update);
+                                  const std::vector<LoopSplit>& splits, bool barrier_before_update);
 
 }  // namespace thimble
