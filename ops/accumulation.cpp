@@ -17,10 +17,10 @@ std::vector<OutputSpec> weights_gradient_output(const std::string& kind, const s
   return {{"", std::move(weights), Role::optimizer, static_cast<int>(count)}};
 }
 
-bool adds_to_output(const OpShape& shape, const KernelArguments& a) {
+bool adds_to_output(const OpShape& shape, const KernelArguments& a, std::size_t output) {
   if (!flag(shape.attributes, kAddsToLast)) return flag(shape.attributes, kAccumulates) && !a.first_microbatch;
-  if (a.inputs.back() != a.outputs[0])
-    std::memcpy(a.outputs[0], a.inputs.back(), static_cast<std::size_t>(bytes_of(shape.outputs[0]).value));
+  if (a.inputs.back() != a.outputs[output])
+    std::memcpy(a.outputs[output], a.inputs.back(), static_cast<std::size_t>(bytes_of(shape.outputs[output]).value));
   return true;
 }
 

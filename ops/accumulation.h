@@ -1,4 +1,4 @@
-// What ops share whose one output is the gradient of a weight: alone, summed over microbatches, or added to a state.
+// What ops share that make the gradient of a weight: alone, summed over microbatches, or added to a state.
 #pragma once
 
 #include <string>
@@ -13,8 +13,8 @@ namespace thimble {
 std::vector<OutputSpec> weights_gradient_output(const std::string& kind, const std::vector<TensorType>& in,
                                                 std::size_t count, TensorType weights, const Attributes& attributes);
 
-/// Whether the gradient is added to what lies in the output: with kAccumulates from the second microbatch on, with
-/// kAddsToLast always, the output being what the last input was (copied there if it lies elsewhere).
-bool adds_to_output(const OpShape& shape, const KernelArguments& arguments);
+/// Whether the gradient, output `output`, is added to what lies there: with kAccumulates from the second microbatch on,
+/// with kAddsToLast always, the output being what the last input was (copied there if it lies elsewhere).
+bool adds_to_output(const OpShape& shape, const KernelArguments& arguments, std::size_t output = 0);
 
 }  // namespace thimble

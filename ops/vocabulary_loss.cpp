@@ -3,6 +3,7 @@
 // since the loss is the end of the graph: no logit is computed twice and none is kept.
 #include <cmath>
 
+#include "accumulation.h"
 #include "matrix_product.h"
 #include "softmax_row.h"
 #include "thimble/parallel.h"
@@ -74,7 +75,8 @@ class VocabularyLoss {
         slice_(Slice::in(a.workspace, sizes_)),
         smoothing_(real_attribute(shape.attributes, "smoothing")),
         threads_(shape.device.threads),
-        makes_gradients_(a.outputs.size() > kInputGradient) {
+        makes_gradients_(a.outputs.size() > kInputGradient),
+        has_begun_(makes_gradients_ && adds_to_output(shape, a, kWeightsGradient)) {
     if (a.scalars->loss_terms < 1)
       throw InvalidArgument(std::string(kKind) + ": a mean over " + std::to_string(a.scalars->loss_terms) +
                             " tokens; StepScalars::loss_terms says how many the step has");
@@ -166,13 +168,13 @@ class VocabularyLoss {
   double smoothing_;
   int threads_;
   bool makes_gradients_;
-  bool has_begun_ = false;  // the weights' gradient holds earlier slices
+  bool has_begun_;          // the weights' gradient holds earlier slices, or earlier microbatches
   std::int64_t count_ = 0;  // tokens in the slice
   double loss_ = 0, nll_ = 0;
 };
 
 std::vector<OutputSpec> infer(const std::vector<TensorType>& in, const Attributes& attributes) {
-  expect_inputs(kKind, in, 4);
+  if (in.size() < 4) expect_inputs(kKind, in, 4);
   expect_tokens(kKind, in[kX]);
   expect_rank(kKind, in[kWeights], 2);
   expect_ids(kKind, in[kTargets]);
@@ -188,10 +190,13 @@ std::vector<OutputSpec> infer(const std::vector<TensorType>& in, const Attribute
     throw InvalidArgument(std::string(kKind) + ": the output matrix or the targets do not fit the input");
   const TensorType scalar{DType::f32, {1}, false};
   std::vector<OutputSpec> outputs{{"loss", scalar}, {"nll", scalar}};
-  if (flag(attributes, "gradients")) {
-    outputs.push_back({"d_input", in[kX]});
-    outputs.push_back({"d_weight", in[kWeights], Role::gradient});
+  if (!flag(attributes, "gradients")) {
+    expect_inputs(kKind, in, 4);
+    return outputs;
   }
+  outputs.push_back({"d_input", in[kX]});
+  outputs.push_back(weights_gradient_output(kKind, in, 4, in[kWeights], attributes).front());
+  outputs.back().suffix = "d_weight";
   return outputs;
 }
 
@@ -220,6 +225,8 @@ void register_vocabulary_loss(OpRegistry& registry) {
     return function_kernel(s, [](const OpShape& shape, const KernelArguments& a) { VocabularyLoss(shape, a).run(); });
   };
   loss.in_place = {{kX, kInputGradient}};
+  loss.may_accumulate = true;
+  loss.accumulated_output = kWeightsGradient;
   registry.add(loss);
 }
 

@@ -10,19 +10,23 @@ namespace {
 OpId adder_of(const Graph& graph, const OpRegistry& registry, TensorId gradient, OpId reader) {
   const Tensor& tensor = graph.tensors[gradient];
   if (tensor.producer == kNoOp || tensor.is_output || tensor.consumers != std::vector<OpId>{reader}) return kNoOp;
-  return registry.at(graph.ops[tensor.producer].kind).may_accumulate ? tensor.producer : kNoOp;
+  const OpDefinition& maker = registry.at(graph.ops[tensor.producer].kind);
+  const auto output = static_cast<std::size_t>(maker.accumulated_output);
+  const bool is_its =
+      output < graph.ops[tensor.producer].outputs.size() && graph.ops[tensor.producer].outputs[output] == gradient;
+  return maker.may_accumulate && is_its ? tensor.producer : kNoOp;
 }
 
 // `adding` adds a gradient to a state: whoever makes the gradient adds it instead, and what is left of `adding` comes
 // before, in the first microbatch. The gradient's tensor becomes the state in between.
-void let_maker_add(Graph& cut, OpId adding, OpId maker, const std::string& first_part) {
+void let_maker_add(Graph& cut, OpId adding, OpId maker, std::size_t output, const std::string& first_part) {
   Op &first = cut.ops[adding], &adder = cut.ops[maker];
   const TensorId begun = first.inputs.at(0), sum = first.outputs.at(0);
   first.kind = first_part;
   first.inputs.erase(first.inputs.begin());
   first.outputs = {begun};
   adder.inputs.push_back(begun);
-  adder.outputs = {sum};
+  adder.outputs[output] = sum;
   adder.attributes[kAddsToLast] = std::int64_t{1};
   Tensor between = cut.tensors[sum];
   between.name += ".begun";
@@ -41,7 +45,8 @@ Graph accumulate_over_microbatches(const Graph& graph, const OpRegistry& registr
     const std::string& first_part = registry.at(graph.ops[id].kind).first_part;
     if (first_part.empty()) continue;
     if (const OpId maker = adder_of(graph, registry, graph.ops[id].inputs.at(0), id); maker != kNoOp)
-      let_maker_add(cut, id, maker, first_part);
+      let_maker_add(cut, id, maker, static_cast<std::size_t>(registry.at(graph.ops[maker].kind).accumulated_output),
+                    first_part);
   }
   for (std::size_t i = 0; i < graph.tensors.size(); ++i) {
     const auto id = static_cast<TensorId>(i);

@@ -53,7 +53,12 @@ StepRange home_of(const ProgramCheck& check, InstanceId id) {
 bool is_made_inside(const ProgramCheck& check, InstanceId id) { return home_of(check, id).begin >= 0; }
 
 bool is_sum(const ProgramCheck& check, InstanceId id) {
-  return !check.is_given(id) && check.registry.accumulates(check.graph.ops[check.tensor_of(id).producer]);
+  if (check.is_given(id)) return false;
+  const Op& op = check.graph.ops[check.tensor_of(id).producer];
+  const TensorId tensor = check.schedule.instances[id].tensor;
+  for (std::size_t k = 0; k < op.outputs.size(); ++k)
+    if (op.outputs[k] == tensor && check.registry.accumulates(op, k)) return true;
+  return false;
 }
 
 // Made inside the repeat, and of the last iteration only once that has ended.

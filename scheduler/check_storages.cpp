@@ -37,7 +37,7 @@ class StorageDemands {
   void use_step(std::int32_t i) {
     const ScheduledStep& step = check_.step(i);
     const StepRange loop = check_.loop_of(i);
-    const bool in_loop = check_.in_loop(i), accumulates = check_.registry.accumulates(check_.op_of(i));
+    const bool in_loop = check_.in_loop(i);
     const std::int64_t samples = in_loop ? largest_part() : check_.graph.batch;
     for (InstanceId input : step.inputs) {
       const bool from_outside =
@@ -45,7 +45,9 @@ class StorageDemands {
       use(check_.storage_of(input), {check_.is_given(input) ? given_at(input) : i, from_outside ? loop.end : i + 1});
       need(input, samples);
     }
-    for (InstanceId output : step.outputs) {
+    for (std::size_t k = 0; k < step.outputs.size(); ++k) {
+      const InstanceId output = step.outputs[k];
+      const bool accumulates = check_.registry.accumulates(check_.op_of(i), k);
       const bool lasts = in_loop && (accumulates || check_.is_whole(output) || check_.tensor_of(output).is_output ||
                                      check_.last_read[output] >= loop.end);
       use(check_.storage_of(output), lasts ? loop : StepRange{i, i + 1});

@@ -81,7 +81,7 @@ class ValueWalk {
     for (InstanceId input : step.inputs) check_there(i, input, "reads");
     for (std::size_t k = 0; k < step.outputs.size(); ++k) {
       check_sharing(check_, i, k);
-      if (again && check_.registry.accumulates(check_.op_of(i))) check_there(i, step.outputs[k], "adds to");
+      if (again && check_.registry.accumulates(check_.op_of(i), k)) check_there(i, step.outputs[k], "adds to");
     }
     if (step.workspace != kNoStorage)
       for (std::int64_t& written : written_[step.workspace]) ++written;

@@ -51,7 +51,7 @@ void LiveCounter::add_op(const Graph& graph, const OpRegistry& registry, OpId id
                 align_up(workspace, kAlignment),
                 op.phase == Phase::update,
                 definition.view,
-                registry.accumulates(op)};
+                registry.accumulates(op) ? static_cast<std::size_t>(definition.accumulated_output) : kNoOutput};
   for (InPlacePair pair : definition.in_place) {
     const auto input = static_cast<std::size_t>(pair.input), output = static_cast<std::size_t>(pair.output);
     if (input < op.inputs.size() && output < op.outputs.size() &&
@@ -149,7 +149,7 @@ void LiveCounter::make_outputs(std::int32_t step) {
     if (storage == kNoStorage) storage = add_storage(output, step, false);
     taken_.push_back(storage);
     hold(op.outputs[k], storage);
-    storages_[storage].outlives_iteration |= op.accumulates || (output.whole_batch && step < body_end_);
+    storages_[storage].outlives_iteration |= op.sum == k || (output.whole_batch && step < body_end_);
   }
   live_[at] += op.workspace;
   live_[at + 1] -= op.workspace;
@@ -167,7 +167,7 @@ bool LiveCounter::may_take(const OpFacts& op, const Place& place, std::int32_t s
   const StorageId storage = storage_of(op.inputs[place.input]);
   const Range& range = storages_[storage];
   const TensorFacts &from = tensors_[op.inputs[place.input]], &to = tensors_[op.outputs[place.output]];
-  if (op.accumulates || range.persistent || range.end != step + 1 || range.size != to.size) return false;
+  if (op.sum == place.output || range.persistent || range.end != step + 1 || range.size != to.size) return false;
   if (step < body_end_ && to.whole_batch && (!from.whole_batch || from.is_callers)) return false;
   if (step < body_end_ && !to.whole_batch && (from.whole_batch || range.outlives_iteration)) return false;
   const auto in_storage = [&](TensorId tensor) { return storage_of(tensor) == storage; };

@@ -69,7 +69,11 @@ class LoopSearch {
     }
   }
 
-  Bytes sum_bytes(OpId op) const { return bytes_of(graph_.tensors[graph_.ops[op].outputs.at(0)].type); }
+  Bytes sum_bytes(OpId op) const {
+    const Op& maker = graph_.ops[op];
+    const auto output = static_cast<std::size_t>(registry_.at(maker.kind).accumulated_output);
+    return bytes_of(graph_.tensors[maker.outputs.at(output)].type);
+  }
 
   // Of weights that forward ops read before the value is made.
   Bytes weights_made_before(TensorId value) const {

@@ -55,6 +55,10 @@ bool OpRegistry::accumulates(const Op& op) const {
   return definition.accumulates || (definition.may_accumulate && op.attributes.count(kAccumulates) != 0);
 }
 
+bool OpRegistry::accumulates(const Op& op, std::size_t output) const {
+  return accumulates(op) && static_cast<std::size_t>(at(op.kind).accumulated_output) == output;
+}
+
 OpCost OpRegistry::cost(const std::string& kind, const OpShape& shape) const {
   if (const auto& cost = at(kind).cost) return cost(shape);
   OpCost moved;

@@ -170,8 +170,9 @@ class ShadowRun {
     const Op& op = program_.graph.ops[step.op];
     for (InstanceId id : step.inputs) read(event, id);
     if (registry_.at(op.kind).view) return;
-    for (InstanceId id : step.outputs) {
-      if (registry_.accumulates(op) && event.samples.begin > 0) read(event, id);
+    for (std::size_t k = 0; k < step.outputs.size(); ++k) {
+      const InstanceId id = step.outputs[k];
+      if (registry_.accumulates(op, k) && event.samples.begin > 0) read(event, id);
       const Instance& instance = program_.schedule.instances[id];
       write(instance, event.samples, [&] { return step_text(event); });
       if (program_.graph.tensors[instance.tensor].version_of != kNoTensor && event.samples.end < program_.graph.batch)

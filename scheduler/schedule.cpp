@@ -23,7 +23,8 @@ class ScheduleBuilder {
         order_(options.sequence.empty() ? topological_order(with_readers_of_views()) : options.sequence) {
     if (workspaces_.empty())
       for (const OpPrice& price : price_ops(graph, registry, device, cut_)) workspaces_.push_back(price.workspace);
-    for (const Op& op : graph.ops) accumulates_.push_back(registry.accumulates(op) ? 1 : 0);
+    for (const Op& op : graph.ops)
+      summed_output_.push_back(registry.accumulates(op) ? registry.at(op.kind).accumulated_output : kNone);
     loops_ = order_steps(graph, options, order_);
     schedule_.order = order_tree(graph, options, order_, loops_);
     whole_batch_ = find_whole_batches(graph, definitions_, order_, loops_);
@@ -195,7 +196,7 @@ class ScheduleBuilder {
       const bool as_large = storage.size == size_of(op.outputs[output], whole_batch) &&
                             bytes_of(graph_.tensors[input].type) == bytes_of(tensor.type);
       if (dies_here && read_once && free && !storage.persistent && may_overwrite(instance, whole_batch, step) &&
-          as_large && accumulates_[id] == 0)
+          as_large && summed_output_[id] != static_cast<std::int32_t>(output))
         return instance.storage;
     }
     return kNoStorage;
@@ -245,7 +246,8 @@ class ScheduleBuilder {
       taken.push_back(storage);
       scheduled.outputs.push_back(new_instance(output, storage, whole_batch));
       const HalfOpen* repeat = loops_.around(step);
-      if (repeat != nullptr && (accumulates_[op_id] != 0 || whole_batch)) keep_through(storage, *repeat);
+      if (repeat != nullptr && (summed_output_[op_id] == static_cast<std::int32_t>(i) || whole_batch))
+        keep_through(storage, *repeat);
     }
     if (const Bytes workspace = workspaces_[op_id]; workspace > Bytes{0})
       scheduled.workspace = new_storage(op.name + ".workspace", Role::workspace, align_up(workspace, kAlignment), step);
@@ -275,7 +277,7 @@ class ScheduleBuilder {
 
   const Graph& graph_;
   IdVector<OpId, const OpDefinition*> definitions_;
-  IdVector<OpId, char> accumulates_;
+  IdVector<OpId, std::int32_t> summed_output_;  // kNone: no sum over microbatches
   std::vector<std::int64_t> cut_;
   IdVector<OpId, Bytes> workspaces_;
   std::vector<OpId> order_;

@@ -79,7 +79,7 @@ KernelResult run_guarded(const OpRegistry& registry, const KernelRun& run) {
   for (int repeat = 0; repeat < 2; ++repeat) {
     for (std::size_t i = 0; i < inputs.size(); ++i) inputs[i].assign(run.inputs.at(i));
     for (GuardedBuffer& output : outputs) output.fill_with_nan();
-    if (!run.sum_so_far.empty()) outputs[0].assign(run.sum_so_far);
+    if (!run.sum_so_far.empty()) outputs[run.sum_output].assign(run.sum_so_far);
     workspace.fill_with_nan();
     const std::int64_t before = own_allocations();
     kernel->run(arguments);

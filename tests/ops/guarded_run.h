@@ -24,7 +24,8 @@ struct KernelRun {
   std::int64_t samples = 0;
   std::int64_t batch = 0;
   bool first_microbatch = true;
-  ByteVector sum_so_far{};              // where the output begins as something else than NaN
+  ByteVector sum_so_far{};              // where an output begins as something else than NaN
+  std::size_t sum_output = 0;           // which
   std::vector<InPlacePair> in_place{};  // outputs that lie over their inputs
 };
 

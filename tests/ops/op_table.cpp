@@ -596,6 +596,12 @@ void add_vocabulary_losses(std::vector<Row>& rows) {
     rows.push_back({name, "vocabulary_loss", inputs, attributes, 5e-6, kSums, rows.size()});
     attributes["gradients"] = std::int64_t{1};
     rows.push_back({name + "_gradients", "vocabulary_loss", inputs, attributes, 5e-6, kSums, rows.size()});
+    Attributes sums = attributes, adds = attributes;
+    sums[kAccumulates] = adds[kAddsToLast] = std::int64_t{1};
+    rows.push_back({name + "_sum_next", "vocabulary_loss", inputs, sums, 5e-6, kSums, rows.size(), false, 0, false});
+    std::vector<RowInput> with_sum = inputs;
+    with_sum.push_back(inputs[1]);
+    rows.push_back({name + "_add", "vocabulary_loss", with_sum, adds, 5e-6, kSums, rows.size()});
   };
   row("vocabulary_loss", {4, 6, 16}, 29, 0.1, 5);
   row("vocabulary_loss_plain", {3, 5, 8}, 17, 0, 1000);

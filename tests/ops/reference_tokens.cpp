@@ -360,7 +360,9 @@ std::vector<Array> token_forward_reference(const ReferenceCall& call) {
   if (kind == "vocabulary_loss") {
     std::vector<Array> outputs = LossReference(call).forward();
     if (whole(call, "gradients") == 0) return outputs;
-    const std::vector<Array> gradients = LossReference(call).gradient(1);
+    std::vector<Array> gradients = LossReference(call).gradient(1);
+    for (Index i = 0; call.inputs.size() > 4 && i < count(gradients[1]); ++i)
+      at(gradients[1], i) += at(call.inputs[4], i);
     outputs.insert(outputs.end(), {gradients[0], gradients[1]});
     return outputs;
   }

@@ -34,11 +34,13 @@ class LiveCounter {
   struct Place {
     std::size_t input, output;
   };
+  static constexpr std::size_t kNoOutput = static_cast<std::size_t>(-1);
   struct OpFacts {
     std::vector<TensorId> inputs, outputs;
     std::vector<Place> in_place;  // those that are as large
     Bytes workspace;
-    bool update, view, accumulates;
+    bool update, view;
+    std::size_t sum;  // the output that sums over microbatches, or kNoOutput
   };
   struct Value {
     std::int32_t last_use;

@@ -113,10 +113,11 @@ struct OpDefinition {
   std::vector<InPlacePair> in_place;
   bool view = false;         ///< output 0 is the bytes of input 0 under another shape; no kernel runs
   bool once = false;         ///< changes state: never recomputed
-  bool accumulates = false;  ///< output sums over microbatches, keeping its storage between them
-  /// Has one output, which with the attribute kAccumulates sums over microbatches, and with kAddsToLast is added to the
-  /// last input (one more than without), as a new version of that.
+  bool accumulates = false;  ///< output 0 sums over microbatches, keeping its storage between them
+  /// Has an output, `accumulated_output`, that with the attribute kAccumulates sums over microbatches, and with
+  /// kAddsToLast is added to the last input (one more than without), as a new version of that.
   bool may_accumulate = false;
+  int accumulated_output = 0;
   /// Of an op that adds input 0, in every microbatch, to what its output is a version of: the kind that does the rest
   /// of it in the first microbatch. Takes the other inputs.
   std::string first_part = {};
@@ -145,8 +146,9 @@ class OpRegistry {
   std::vector<std::string> kinds() const;
   /// Throws InvalidArgument for a name registered twice or without a function.
   void add_rewrite(GraphRewrite rewrite);
-  /// Whether its output sums over microbatches.
+  /// Whether one of its outputs sums over microbatches, and whether this one does.
   bool accumulates(const Op& op) const;
+  bool accumulates(const Op& op, std::size_t output) const;
   /// In the order they were added.
   const std::vector<GraphRewrite>& rewrites() const { return rewrites_; }
   /// Throws InvalidArgument that names those there are.
