@@ -7,12 +7,11 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "pending_file.h"
 #include "thimble/error.h"
 
 namespace thimble {
@@ -34,53 +33,6 @@ std::size_t read_at(int file, std::byte* to, std::size_t size, std::int64_t offs
   }
   return done;
 }
-
-// A file under a temporary name that gets its own name once it is complete, and disappears otherwise.
-class PendingFile {
- public:
-  explicit PendingFile(const std::string& path) : path_(path), temporary_(path + ".tmp." + std::to_string(::getpid())) {
-    file_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    if (file_ < 0) fail();
-  }
-  ~PendingFile() {
-    if (file_ >= 0) ::close(file_);
-    if (!committed_) ::unlink(temporary_.c_str());
-  }
-  PendingFile(const PendingFile&) = delete;
-  PendingFile& operator=(const PendingFile&) = delete;
-
-  void write(const void* data, std::size_t size) {
-    const char* from = static_cast<const char*>(data);
-    while (size > 0) {
-      const ssize_t written = ::write(file_, from, size);
-      if (written < 0 && errno == EINTR) continue;
-      if (written < 0) fail();
-      from += written;
-      size -= static_cast<std::size_t>(written);
-    }
-  }
-
-  void commit() {
-    if (::fsync(file_) != 0) fail();
-    const int closed = ::close(file_);
-    file_ = -1;
-    if (closed != 0 || std::rename(temporary_.c_str(), path_.c_str()) != 0) fail();
-    committed_ = true;
-    // The rename itself survives a power cut only once its folder is on disk; that is best effort.
-    const std::string folder = std::filesystem::path(path_).parent_path().string();
-    const int directory = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (directory < 0) return;
-    ::fsync(directory);
-    ::close(directory);
-  }
-
- private:
-  [[noreturn]] void fail() { throw EnvironmentError("cannot write '" + path_ + "': " + reason()); }
-
-  std::string path_, temporary_;
-  int file_ = -1;
-  bool committed_ = false;
-};
 
 void check_tensor(const SafetensorsTensor& tensor) {
   const auto refuse = [&](const std::string& what) {

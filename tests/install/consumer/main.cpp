@@ -1,15 +1,33 @@
-// Calls every library of an installed Thimble: plans a small network, runs one step of it, replays the plan.
+// Calls every library of an installed Thimble: plans a small network, runs one step of it, replays the plan; scores a
+// translation, and asks SentencePiece, which thimble::models hides.
+#include <cmath>
 #include <cstdio>
+#include <string>
 
+#include "thimble/bleu.h"
+#include "thimble/error.h"
 #include "thimble/memory.h"
 #include "thimble/ops.h"
 #include "thimble/plan.h"
 #include "thimble/replay.h"
 #include "thimble/runtime.h"
+#include "thimble/sentence_pieces.h"
 #include "thimble/training_plan.h"
+
+bool has_text_libraries() {
+  const std::string text[] = {"four words at least"};
+  if (std::abs(thimble::bleu(text, text).score - 100) > 1e-9) return false;
+  try {
+    thimble::SentencePieces("no model", "consumer");
+  } catch (const thimble::BadInput&) {
+    return true;
+  }
+  return false;
+}
 
 int main() {
   using namespace thimble;
+  if (!has_text_libraries()) return 1;
   OpRegistry registry;
   register_ops(registry);
   TrainingChoices choices;
