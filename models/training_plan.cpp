@@ -1,19 +1,14 @@
 #include "thimble/training_plan.h"
 
 #include <algorithm>
-#include <charconv>
 
+#include "plan_options.h"
+#include "save_program.h"
 #include "thimble/differentiate.h"
 #include "thimble/error.h"
 
 namespace thimble {
 namespace {
-
-std::string number_text(double value) {
-  char text[32];
-  const auto end = std::to_chars(text, text + sizeof text, value).ptr;
-  return {text, end};
-}
 
 Optimizer sgd_optimizer(const SgdOptions& sgd) {
   if (sgd.accumulate_in_momentum)
@@ -50,14 +45,6 @@ const char* fuse_text(const TrainingChoices& choices) {
   return choices.model.fuse ? "auto" : "off";
 }
 
-// Saving reads the persistent tensors where they lie, so its program has no steps and no bytes of its own.
-Graph persistent_only(const Graph& graph) {
-  Graph kept;
-  for (const Tensor& tensor : graph.tensors)
-    if (tensor.producer == kNoOp && is_persistent(tensor)) kept.add_input(tensor.name, tensor.type, tensor.role);
-  return kept;
-}
-
 std::map<std::string, std::string> options_of(const TrainingChoices& choices) {
   return {{"depth", std::to_string(choices.model.depth)},
           {"width", std::to_string(choices.model.width)},
@@ -71,24 +58,6 @@ std::map<std::string, std::string> options_of(const TrainingChoices& choices) {
           {"weight_decay", number_text(choices.sgd.weight_decay)},
           {"nesterov", choices.sgd.nesterov ? "1" : "0"},
           {"accumulate", choices.sgd.accumulate_in_momentum ? "momentum" : "gradient"}};
-}
-
-const std::string& option(const Plan& plan, const char* name) {
-  const auto found = plan.options.find(name);
-  if (found == plan.options.end())
-    throw BadInput(std::string("plan: option '") + name + "' of a training plan is missing");
-  return found->second;
-}
-
-template <class T>
-T numeric_option(const Plan& plan, const char* name, T least, T most) {
-  const std::string& text = option(plan, name);
-  T value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size() || value < least || value > most)
-    throw BadInput(std::string("plan: option '") + name + "' is '" + text + "', not a number from " +
-                   std::to_string(least) + " to " + std::to_string(most));
-  return value;
 }
 
 }  // namespace
@@ -128,7 +97,7 @@ PlanRequest request_training(const TrainingChoices& choices, const OpRegistry& r
   add(kEvaluateProgram, evaluation_graph(choices, registry, part), {part});
   if (const std::int64_t rest = choices.test_samples % part; rest != 0)
     add(kEvaluateShortProgram, evaluation_graph(choices, registry, rest), {rest});
-  add(kSaveProgram, persistent_only(request.programs.front().graph), {});
+  request.programs.push_back(save_program(request.programs.front().graph));
   return request;
 }
 
@@ -147,26 +116,26 @@ std::vector<PlanRequest> training_variants(const TrainingChoices& choices, const
 
 TrainingChoices choices_of(const Plan& plan) {
   TrainingChoices choices;
-  choices.model.depth = numeric_option<int>(plan, "depth", 10, 10000);
-  choices.model.width = numeric_option<int>(plan, "width", 1, 1000);
-  choices.model.classes = numeric_option<int>(plan, "classes", 2, 1 << 20);
-  choices.model.dropout = numeric_option<double>(plan, "dropout", 0, 1);
-  const std::string& fuse = option(plan, "fuse");
+  choices.model.depth = plan_number<int>(plan, "depth", 10, 10000);
+  choices.model.width = plan_number<int>(plan, "width", 1, 1000);
+  choices.model.classes = plan_number<int>(plan, "classes", 2, 1 << 20);
+  choices.model.dropout = plan_number<double>(plan, "dropout", 0, 1);
+  const std::string& fuse = plan_option(plan, "fuse");
   if (fuse != "off" && fuse != "auto" && fuse != "conv")
     throw BadInput("plan: option 'fuse' is '" + fuse + "', not off, auto or conv");
   choices.model.fuse = fuse != "off";
   choices.fuse_convolutions = fuse == "conv";
-  const std::string& norm = option(plan, "norm");
+  const std::string& norm = plan_option(plan, "norm");
   if (norm != "batch" && norm != "group") throw BadInput("plan: option 'norm' is '" + norm + "', not batch or group");
   choices.model.norm = norm == "group" ? Norm::group : Norm::batch;
   choices.batch = plan.batch;
   choices.microbatches = plan.program(kTrainProgram).microbatches;
-  choices.train_samples = numeric_option<std::int64_t>(plan, "train_samples", 1, std::int64_t{1} << 40);
-  choices.test_samples = numeric_option<std::int64_t>(plan, "test_samples", 1, std::int64_t{1} << 40);
-  choices.sgd.momentum = numeric_option<double>(plan, "momentum", 0, 1);
-  choices.sgd.weight_decay = numeric_option<double>(plan, "weight_decay", 0, 1e6);
-  choices.sgd.nesterov = numeric_option<int>(plan, "nesterov", 0, 1) == 1;
-  choices.sgd.accumulate_in_momentum = option(plan, "accumulate") == "momentum";
+  choices.train_samples = plan_number<std::int64_t>(plan, "train_samples", 1, std::int64_t{1} << 40);
+  choices.test_samples = plan_number<std::int64_t>(plan, "test_samples", 1, std::int64_t{1} << 40);
+  choices.sgd.momentum = plan_number<double>(plan, "momentum", 0, 1);
+  choices.sgd.weight_decay = plan_number<double>(plan, "weight_decay", 0, 1e6);
+  choices.sgd.nesterov = plan_number<int>(plan, "nesterov", 0, 1) == 1;
+  choices.sgd.accumulate_in_momentum = plan_option(plan, "accumulate") == "momentum";
   choices.device = plan.device;
   choices.planner_seed = plan.planner_seed;
   return choices;

@@ -73,14 +73,18 @@ struct AttentionHead {
   }
 };
 
+// Where there is nothing to attend to, no row is there either.
 AttentionHead head_of(const AttentionSizes& sizes, const OpShape& shape, const KernelArguments& a, std::int64_t task,
                       std::size_t first_length) {
   const std::int64_t sentence = task / sizes.heads;
+  const std::int64_t rows = length_of("attention", a.inputs[first_length], sentence, sizes.rows);
+  const std::int64_t columns = length_of("attention", a.inputs[first_length + 1], sentence, sizes.columns);
+  const bool is_empty = rows == 0 || columns == 0;
   return {sizes,
           sentence,
           task % sizes.heads,
-          length_of("attention", a.inputs[first_length], sentence, sizes.rows),
-          length_of("attention", a.inputs[first_length + 1], sentence, sizes.columns),
+          is_empty ? 0 : rows,
+          is_empty ? 0 : columns,
           random_source(a, shape, sentence)};
 }
 

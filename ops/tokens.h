@@ -32,12 +32,13 @@ inline void expect_ids(const std::string& kind, const TensorType& type) {
 
 inline const std::int32_t* integers(const std::byte* address) { return reinterpret_cast<const std::int32_t*>(address); }
 
-/// The length of a sentence. Throws InvalidArgument where it has none, or more rows than there is room for.
+/// The length of a sentence, 0 where a batch has fewer. Throws InvalidArgument where it is negative, or more than there
+/// is room for.
 inline std::int64_t length_of(const char* kind, const std::byte* lengths, std::int64_t sentence, std::int64_t room) {
   const std::int64_t length = integers(lengths)[sentence];
-  if (length < 1 || length > room)
+  if (length < 0 || length > room)
     throw InvalidArgument(std::string(kind) + ": sentence " + std::to_string(sentence) +
-                          " of the microbatch has a length of " + std::to_string(length) + ", not from 1 to " +
+                          " of the microbatch has a length of " + std::to_string(length) + ", not from 0 to " +
                           std::to_string(room));
   return length;
 }

@@ -39,7 +39,7 @@ ByteVector random_bytes(const TensorType& type, const RowInput& input, double of
     const auto value = static_cast<float>(std::normal_distribution<double>()(random) + offset);
     const auto label = static_cast<std::int32_t>(random() % static_cast<std::uint64_t>(input.limit));
     const float positive = std::fabs(value) + 0.5f;
-    const auto length = static_cast<std::int32_t>(at == 0 ? 1 : at == 4 ? input.limit : label + 1);
+    const auto length = static_cast<std::int32_t>(at == 0 ? 1 : at == 4 ? input.limit : at == 8 ? 0 : label + 1);
     std::memcpy(&bytes[at],
                 input.fill == Fill::labels     ? static_cast<const void*>(&label)
                 : input.fill == Fill::lengths  ? static_cast<const void*>(&length)

@@ -246,6 +246,7 @@ class AttentionReference {
   template <class Visit>
   void visit(Visit visit_row) const {
     q_.visit([&](Index b, Index t) {
+      if (k_.length(b) == 0) return;  // nothing to attend to
       for (Index head = 0; head < heads_; ++head) {
         std::vector<double> scores;
         double sum = 0;

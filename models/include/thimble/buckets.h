@@ -1,0 +1,34 @@
+// Batches of sentence pairs by padded tokens: pairs of like lengths share a bucket, and with it a shape that is
+// planned.
+//
+//   const std::vector<std::int64_t> rooms = choose_rooms(lengths, /*most=*/12);
+//   const std::vector<Bucket> buckets = make_buckets(rooms, /*max_tokens=*/4000);
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace thimble {
+
+/// Sentence pairs whose longer side has at most `room` ids, `sentences` of them in a batch.
+struct Bucket {
+  std::int64_t room = 0;
+  std::int64_t sentences = 0;
+  bool operator==(const Bucket&) const = default;
+};
+
+/// As many sentences as fit `max_tokens` padded ids a side, from 8 on a multiple of 8, as fairseq cuts batches. Throws
+/// InvalidArgument where the rooms do not ascend from 1, or one has more than `max_tokens` ids.
+std::vector<Bucket> make_buckets(std::span<const std::int64_t> rooms, std::int64_t max_tokens);
+
+/// The rooms, at most `most`, that pad these sentence pairs least, by the longer side of each: an exact search (dynamic
+/// program over the lengths there are). The largest is the longest length. Throws InvalidArgument where there is no
+/// length, one is below 1 or above 1024, or `most` is below 1.
+std::vector<std::int64_t> choose_rooms(std::span<const std::int64_t> lengths, std::int64_t most);
+
+/// Rooms for text that is not at hand: up to 176 ids, which the recipe's longest sentences of 175 words and their end
+/// need, each a quarter to a third above the last.
+std::vector<std::int64_t> usual_rooms();
+
+}  // namespace thimble
