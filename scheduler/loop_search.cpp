@@ -31,17 +31,18 @@ class LoopSearch {
     find_splits();
   }
 
-  std::vector<LoopChoice> run() {
-    std::vector<std::vector<LoopSplit>> front;
+  std::vector<LoopChoice> run(std::vector<std::vector<LoopSplit>>& known) {
     const std::size_t count = std::min(kMostRanks, ranks_.size());
+    const std::size_t descents = known.empty() ? std::min(count, kMostDescents) : 0;
     for (std::size_t i = 0; i < count && !splits_.empty(); ++i) {
       // From both ends of the list inwards: those that keep most, those that keep least, then what is between.
       const std::size_t place = i % 2 == 0 ? i / 2 : count - 1 - i / 2;
       const std::size_t ranks = count == 1 ? 0 : place * (ranks_.size() - 1) / (count - 1);
-      if (i < kMostDescents) descend(ranks);
-      if (i + 1 == std::min(count, kMostDescents)) front = front_of_splits();
-      if (i < kMostDescents) continue;
-      for (const std::vector<LoopSplit>& splits : front) found_.push_back(choice_of(ranks, splits));
+      if (i < descents)
+        descend(ranks);
+      else
+        for (const std::vector<LoopSplit>& splits : known) found_.push_back(choice_of(ranks, splits));
+      if (i + 1 == descents) known = front_of_splits();
     }
     return std::move(found_);
   }
@@ -229,8 +230,9 @@ class LoopSearch {
 
 std::vector<LoopChoice> search_loops(const Graph& graph, const OpRegistry& registry, const DeviceDescription& device,
                                      const RecomputeBasis& basis, ScheduleOptions options,
-                                     const std::vector<RecomputeRanks>& ranks, const IdVector<OpId, OpPrice>& prices) {
-  return LoopSearch(graph, registry, device, basis, std::move(options), ranks, prices).run();
+                                     const std::vector<RecomputeRanks>& ranks, const IdVector<OpId, OpPrice>& prices,
+                                     std::vector<std::vector<LoopSplit>>& known) {
+  return LoopSearch(graph, registry, device, basis, std::move(options), ranks, prices).run(known);
 }
 
 }  // namespace thimble

@@ -22,6 +22,7 @@ struct LoopChoice {
 /// and the workspaces.
 std::vector<LoopChoice> search_loops(const Graph& graph, const OpRegistry& registry, const DeviceDescription& device,
                                      const RecomputeBasis& basis, ScheduleOptions options,
-                                     const std::vector<RecomputeRanks>& ranks, const IdVector<OpId, OpPrice>& prices);
+                                     const std::vector<RecomputeRanks>& ranks, const IdVector<OpId, OpPrice>& prices,
+                                     std::vector<std::vector<LoopSplit>>& known);
 
 }  // namespace thimble

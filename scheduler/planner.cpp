@@ -87,7 +87,11 @@ Frontier::Frontier(std::vector<PlanRequest> variants, const OpRegistry& registry
   for (std::size_t g = 0; g < groups.size(); ++g) {
     std::vector<RecomputeRanks> ranks = found_by(searches[g]);
     if (!options.recompute) ranks.push_back(keep_everything(variants_[groups[g].front()].programs[0].graph));
-    for (std::size_t variant : groups[g]) add_variant(variant, ranks, options.loops);
+    // Splits are searched for where the parts are smallest, and tried on the other cuts.
+    std::stable_sort(groups[g].begin(), groups[g].end(),
+                     [&](std::size_t a, std::size_t b) { return largest_part(a) < largest_part(b); });
+    std::vector<std::vector<LoopSplit>> splits;
+    for (std::size_t variant : groups[g]) add_variant(variant, ranks, options.loops, splits);
   }
   std::stable_sort(candidates_.begin(), candidates_.end(), is_fuller);
 }
@@ -96,11 +100,7 @@ Frontier::Frontier(std::vector<PlanRequest> variants, const OpRegistry& registry
 // and workspaces are; what is found is tried on all of them. Each search runs in a thread of its own.
 std::vector<Frontier::Search> Frontier::start_searches(const std::vector<std::size_t>& group,
                                                        int most_evaluations) const {
-  const auto part = [&](std::size_t v) {
-    const std::vector<std::int64_t>& parts = variants_[v].programs[0].microbatches;
-    return *std::max_element(parts.begin(), parts.end());
-  };
-  const auto by_part = [&](std::size_t a, std::size_t b) { return part(a) < part(b); };
+  const auto by_part = [&](std::size_t a, std::size_t b) { return largest_part(a) < largest_part(b); };
   const std::size_t smallest = *std::min_element(group.begin(), group.end(), by_part);
   const std::size_t largest = *std::max_element(group.begin(), group.end(), by_part);
   std::vector<Search> searches;
@@ -119,6 +119,11 @@ std::vector<Frontier::Search> Frontier::start_searches(const std::vector<std::si
   return searches;
 }
 
+std::int64_t Frontier::largest_part(std::size_t variant) const {
+  const std::vector<std::int64_t>& parts = variants_[variant].programs[0].microbatches;
+  return *std::max_element(parts.begin(), parts.end());
+}
+
 std::vector<RecomputeRanks> Frontier::found_by(std::vector<Search>& searches) {
   std::vector<RecomputeRanks> all;
   for (Search& search : searches)
@@ -130,7 +135,8 @@ std::vector<RecomputeRanks> Frontier::found_by(std::vector<Search>& searches) {
   return all;
 }
 
-void Frontier::add_variant(std::size_t variant, const std::vector<RecomputeRanks>& ranks, LoopOrder loops) {
+void Frontier::add_variant(std::size_t variant, const std::vector<RecomputeRanks>& ranks, LoopOrder loops,
+                           std::vector<std::vector<LoopSplit>>& splits) {
   const PlanRequest& request = variants_[variant];
   const ProgramRequest& step = request.programs[0];
   const Graph graph = cut_graph(step, registry_);
@@ -158,7 +164,8 @@ void Frontier::add_variant(std::size_t variant, const std::vector<RecomputeRanks
   };
   const std::size_t known = candidates_.size();
   if (loops != LoopOrder::microbatch && step.microbatches.size() > 1) {
-    for (const LoopChoice& choice : search_loops(graph, registry_, request.device, basis, options, ranks, prices))
+    for (const LoopChoice& choice :
+         search_loops(graph, registry_, request.device, basis, options, ranks, prices, splits))
       add({.ranks = ranks[choice.ranks], .splits = choice.splits}, choice.steps, choice.live);
     if (loops == LoopOrder::block && candidates_.size() > known) return;
   }

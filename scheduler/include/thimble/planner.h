@@ -63,7 +63,9 @@ class Frontier {
   struct Search;
   std::vector<Search> start_searches(const std::vector<std::size_t>& group, int most_evaluations) const;
   static std::vector<RecomputeRanks> found_by(std::vector<Search>& searches);
-  void add_variant(std::size_t variant, const std::vector<RecomputeRanks>& ranks, LoopOrder loops);
+  std::int64_t largest_part(std::size_t variant) const;
+  void add_variant(std::size_t variant, const std::vector<RecomputeRanks>& ranks, LoopOrder loops,
+                   std::vector<std::vector<LoopSplit>>& splits);
 
   std::vector<PlanRequest> variants_;
   const OpRegistry& registry_;
