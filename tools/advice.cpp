@@ -32,10 +32,15 @@ std::vector<Allowance> allowances(const ModelOptions& options) {
     every_option += (every_option.empty() ? "" : " ") + option;
   };
   if (options.remat == "off") allow("--remat auto", [](ModelOptions& o) { o.remat = "auto"; });
-  if (options.fuse == "off") allow("--fuse auto", [](ModelOptions& o) { o.fuse = "auto"; });
+  const bool is_text = is_translation(options);
+  if (is_text && options.chunk != "auto") allow("--chunk auto", [](ModelOptions& o) { o.chunk = "auto"; });
+  if (is_text && options.chunk == "auto" && options.least_chunk > 1)
+    allow("--min-chunk 1", [](ModelOptions& o) { o.least_chunk = 1; });
+  if (!is_text && options.fuse == "off") allow("--fuse auto", [](ModelOptions& o) { o.fuse = "auto"; });
   if (options.loops != "auto") allow("--loops auto", [](ModelOptions& o) { o.loops = "auto"; });
-  if (options.microbatch != "auto") allow("--microbatch auto", [](ModelOptions& o) { o.microbatch = "auto"; });
-  const bool is_held_up = options.microbatch == "auto" && least_microbatch(options) > 1;
+  if (!is_text && options.microbatch != "auto")
+    allow("--microbatch auto", [](ModelOptions& o) { o.microbatch = "auto"; });
+  const bool is_held_up = !is_text && options.microbatch == "auto" && least_microbatch(options) > 1;
   const auto one_sample = [](ModelOptions& o) { o.least_microbatch = 1; };
   if (is_held_up && options.norm == "group") allow("--min-microbatch 1", one_sample);
   if (is_held_up && options.norm == "batch") {
@@ -45,7 +50,7 @@ std::vector<Allowance> allowances(const ModelOptions& options) {
       if (o.least_microbatch) o.least_microbatch = 1;
     });
   }
-  if (options.accumulate != "momentum")
+  if (!is_text && options.accumulate != "momentum")
     allow(options.optimizer == "momentum" ? "--accumulate momentum" : "--optimizer momentum --accumulate momentum",
           [](ModelOptions& o) { o.optimizer = o.accumulate = "momentum"; });
   const auto is_one = [&](const Allowance& one) { return one.option == every_option; };
@@ -54,7 +59,7 @@ std::vector<Allowance> allowances(const ModelOptions& options) {
 }
 
 nlohmann::ordered_json report_of(const ModelOptions& options) {
-  const auto [answer, calibration] = plan_training(options, training_choices(options), "", kEvaluations);
+  const auto [answer, calibration] = plan_training(options, training_requests(options), "", kEvaluations);
   return plan_report(answer, registry(), calibration.get());
 }
 

@@ -6,6 +6,7 @@
 
 #include "plan_report.h"
 #include "thimble/training_plan.h"
+#include "thimble/translation_plan.h"
 
 namespace thimble {
 namespace {
@@ -72,24 +73,33 @@ std::string line(const char* format, auto... values) {
 
 double megabytes(Bytes bytes) { return static_cast<double>(bytes.value) / 1e6; }
 
+// What was planned, nothing made again, and in one piece unless `cut`.
+PlanRequest plain_request(const Plan& plan, const OpRegistry& registry, bool cut) {
+  if (is_translation(plan)) {
+    TranslationChoices choices = translation_choices_of(plan);
+    if (!cut) choices.chunk = 0;
+    return request_translation(choices, registry);
+  }
+  TrainingChoices choices = choices_of(plan);
+  if (!cut) choices.microbatches.clear();
+  return request_training(choices, registry);
+}
+
 }  // namespace
 
 std::string explain(const Plan& plan, const OpRegistry& registry, const CalibrationTable* calibration) {
-  const Program& train = plan.program(kTrainProgram);
-  const TrainingChoices chosen = choices_of(plan);
-  TrainingChoices plain = chosen;
-  plain.microbatches.clear();
-  const Plan uncut = make_plan(request_training(plain, registry), registry);
+  const Program& train = plan.programs.front();
+  const Plan uncut = make_plan(plain_request(plan, registry, /*cut=*/false), registry);
   std::string text = line("nothing cut, nothing made again: %.1f MB, %.0f ms a step\n", megabytes(uncut.arena),
                           program_cost(uncut.programs.front(), registry, plan.device, calibration).milliseconds);
   if (train.microbatches.size() > 1) {
-    const Plan cut = make_plan(request_training(chosen, registry), registry);
+    const Plan cut = make_plan(plain_request(plan, registry, /*cut=*/true), registry);
+    const std::string statistics = statistics_text(plan);
     text +=
-        line("cut into %zu microbatches of at most %lld samples: %.1f MB, %.0f ms; statistics are %s\n",
-             train.microbatches.size(),
+        line("cut into %zu microbatches of at most %lld samples: %.1f MB, %.0f ms%s%s\n", train.microbatches.size(),
              static_cast<long long>(*std::max_element(train.microbatches.begin(), train.microbatches.end())),
              megabytes(cut.arena), program_cost(cut.programs.front(), registry, plan.device, calibration).milliseconds,
-             statistics_text(plan).c_str());
+             statistics.empty() ? "" : "; statistics are ", statistics.c_str());
   }
   if (const std::int64_t loops = count_loops(train); loops > 1)
     text += line("block by block, in %lld loops over the microbatches: a block's gradients live as long as its loop\n",

@@ -80,22 +80,26 @@ nlohmann::ordered_json point_of(const nlohmann::ordered_json& report) {
 }
 
 int run_frontier(const FrontierOptions& options) {
-  const TrainingChoices choices = training_choices(options.model);
   auto points = nlohmann::ordered_json::array();
   std::string model;
-  const TrainingFrontier all = training_frontier(options.model, choices, "");
+  std::int64_t batch = 0;
+  const TrainingFrontier all = training_frontier(options.model, training_requests(options.model), "");
   for (const Plan& plan : all.frontier.curve(options.points)) {
     points.push_back(point_of(plan_report(plan, registry(), all.calibration.get())));
     model = plan.model;
+    batch = plan.batch;
   }
-  const std::string title =
-      model + ", batch " + std::to_string(choices.batch) + ", norm " + options.model.norm + ", " + choices.device.name;
+  const bool is_text = is_translation(options.model);
+  const std::string title = model +
+                            (is_text ? ", " + std::to_string(options.model.max_tokens) + " tokens a side, "
+                                     : ", batch " + std::to_string(batch) + ", norm " + options.model.norm + ", ") +
+                            options.model.device;
   if (!options.picture.empty()) write_file(options.picture, draw(points, title));
   if (options.json) {
     const nlohmann::ordered_json hash = all.calibration ? nlohmann::ordered_json(all.calibration->hash()) : nullptr;
     std::cout << nlohmann::ordered_json{{"model", model},
-                                        {"batch", choices.batch},
-                                        {"norm", options.model.norm},
+                                        {"batch", batch},
+                                        {"norm", is_text ? "" : options.model.norm},
                                         {"calibration", hash},
                                         {"points", points}}
                      .dump(2)
@@ -120,7 +124,10 @@ Command add_frontier_command(CLI::App& app) {
   auto options = std::make_shared<FrontierOptions>();
   CLI::App* command = app.add_subcommand("frontier", "the best plan for every budget: bytes against time");
   command->footer("example: thimble frontier wrn-28-2 --batch 100 --svg frontier.svg");
-  command->add_option("model", options->model.model, "wrn-28-2, or wrn with --depth and --width")->required();
+  command
+      ->add_option("model", options->model.model,
+                   "wrn-28-2, wrn with --depth and --width, dynamicconv-iwslt or lightconv-iwslt")
+      ->required();
   add_model_options(*command, options->model);
   command->add_option("--points", options->points, "plans to show at most")
       ->capture_default_str()

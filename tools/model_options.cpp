@@ -15,6 +15,13 @@
 namespace thimble {
 namespace {
 
+DeviceDescription device_of(const ModelOptions& options) {
+  DeviceDescription device;
+  const auto cores = static_cast<int>(std::thread::hardware_concurrency());
+  device.threads = options.threads > 0 ? options.threads : std::max(1, cores);
+  return device;
+}
+
 // `N` cuts evenly; `a,b,c` is the cut itself.
 std::vector<std::int64_t> parse_cut(const std::string& text, std::int64_t batch) {
   std::vector<std::int64_t> parts;
@@ -85,9 +92,8 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "off"}));
   app.add_option("--budget", options.budget, "bytes the whole arena may have: 500000, 640MB, 8MiB, 1.5GiB");
-  app.add_option("--optimizer", options.optimizer, "nesterov or momentum")
-      ->capture_default_str()
-      ->check(CLI::IsMember({"nesterov", "momentum"}));
+  app.add_option("--optimizer", options.optimizer, "nesterov (default) or momentum for pictures, adam for text")
+      ->check(CLI::IsMember({"nesterov", "momentum", "adam"}));
   app.add_option("--accumulate", options.accumulate,
                  "where microbatches sum: gradient, or momentum (heavy ball only; other rounding, fewer bytes)")
       ->capture_default_str()
@@ -97,10 +103,19 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
                  "the next), auto: a budget tries both")
       ->capture_default_str()
       ->check(CLI::IsMember({"microbatch", "block", "auto"}));
-  app.add_option("--dropout", options.dropout, "rate behind each block's first convolution")
-      ->capture_default_str()
+  app.add_option("--dropout", options.dropout,
+                 "wide resnets: rate behind each block's first convolution, 0 by default; translation: 0.3")
       ->check(CLI::Range(0.0, 0.99));
-  app.add_option("--weight-decay", options.weight_decay)->capture_default_str()->check(CLI::Range(0.0, 1e6));
+  app.add_option("--weight-decay", options.weight_decay, "5e-4 by default for pictures, 1e-4 for text")
+      ->check(CLI::Range(0.0, 1e6));
+  app.add_option("--max-tokens", options.max_tokens, "translation: padded tokens a side in a batch, instead of --batch")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 24));
+  app.add_option("--chunk", options.chunk, "translation: padded tokens a side in a microbatch, or auto")
+      ->capture_default_str();
+  app.add_option("--min-chunk", options.least_chunk, "translation: tokens that an auto microbatch has at least")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 24));
   app.add_option(
          "--fuse", options.fuse,
          "off, auto: normalisation and ReLU as one op, conv: the convolution behind them too; a budget tries both")
@@ -120,25 +135,61 @@ std::int64_t least_microbatch(const ModelOptions& options) {
   return options.least_microbatch.value_or(options.norm == "group" ? 1 : kLeastOfBatchStatistics);
 }
 
+bool is_translation(const ModelOptions& options) {
+  return options.model.starts_with("dynamicconv") || options.model.starts_with("lightconv");
+}
+
 TrainingChoices training_choices(const ModelOptions& options) {
   TrainingChoices choices;
   if (options.model == "wrn")
     choices.model = parse_wide_resnet("wrn-" + std::to_string(options.depth) + "-" + std::to_string(options.width));
   else
     choices.model = parse_wide_resnet(options.model);
-  choices.model.dropout = options.dropout;
+  if (options.optimizer == "adam")
+    throw InvalidArgument("--optimizer adam is for translation models; wide resnets take nesterov or momentum");
+  choices.model.dropout = options.dropout.value_or(0);
   choices.model.fuse = options.fuse != "off";
   choices.model.norm = options.norm == "group" ? Norm::group : Norm::batch;
   choices.fuse_convolutions = options.fuse == "conv";
   choices.batch = options.batch;
   if (options.microbatch != "auto") choices.microbatches = parse_cut(options.microbatch, options.batch);
-  choices.sgd.nesterov = options.optimizer == "nesterov";
-  choices.sgd.weight_decay = options.weight_decay;
+  choices.sgd.nesterov = options.optimizer.empty() || options.optimizer == "nesterov";
+  choices.sgd.weight_decay = options.weight_decay.value_or(choices.sgd.weight_decay);
   choices.sgd.accumulate_in_momentum = options.accumulate == "momentum";
-  const auto cores = static_cast<int>(std::thread::hardware_concurrency());
-  choices.device.threads = options.threads > 0 ? options.threads : std::max(1, cores);
+  choices.device = device_of(options);
   choices.planner_seed = options.planner_seed;
   return choices;
+}
+
+TranslationChoices translation_choices(const ModelOptions& options) {
+  TranslationChoices choices{.model = parse_dynamic_conv(options.model)};
+  if (!options.optimizer.empty() && options.optimizer != "adam")
+    throw InvalidArgument("--optimizer " + options.optimizer + " is for wide resnets; translation models take adam");
+  choices.model.dropout = options.dropout.value_or(choices.model.dropout);
+  choices.max_tokens = options.max_tokens;
+  choices.buckets = make_buckets(usual_rooms(), options.max_tokens);
+  if (options.chunk != "auto") choices.chunk = parse_cut(options.chunk, options.max_tokens).front();
+  choices.adam.weight_decay = options.weight_decay.value_or(choices.adam.weight_decay);
+  choices.device = device_of(options);
+  choices.planner_seed = options.planner_seed;
+  return choices;
+}
+
+TrainingRequests training_requests(const ModelOptions& options, const TrainingChoices& choices) {
+  TrainingRequests requests{request_training(choices, registry()),
+                            training_variants(choices, registry(), least_microbatch(options))};
+  if (options.fuse != "auto") return requests;
+  TrainingChoices fused = choices;
+  fused.fuse_convolutions = true;
+  for (PlanRequest& variant : training_variants(fused, registry(), least_microbatch(options)))
+    requests.variants.push_back(std::move(variant));
+  return requests;
+}
+
+TrainingRequests training_requests(const ModelOptions& options) {
+  if (!is_translation(options)) return training_requests(options, training_choices(options));
+  const TranslationChoices choices = translation_choices(options);
+  return {request_translation(choices, registry()), translation_variants(choices, registry(), options.least_chunk)};
 }
 
 std::string calibration_beside(const std::string& plan_path) {
@@ -147,30 +198,23 @@ std::string calibration_beside(const std::string& plan_path) {
   return (has_ending ? plan_path.substr(0, plan_path.size() - kEnding.size()) : plan_path) + ".calibration.json";
 }
 
-TrainingFrontier training_frontier(const ModelOptions& options, const TrainingChoices& choices,
+TrainingFrontier training_frontier(const ModelOptions& options, TrainingRequests requests,
                                    const std::string& table_path, int most_evaluations) {
-  std::vector<PlanRequest> variants = training_variants(choices, registry(), least_microbatch(options));
-  if (options.fuse == "auto") {
-    TrainingChoices fused = choices;
-    fused.fuse_convolutions = true;
-    for (PlanRequest& variant : training_variants(fused, registry(), least_microbatch(options)))
-      variants.push_back(std::move(variant));
-  }
-  Calibration calibration = give_calibration(options, table_path, variants);
-  return {Frontier(std::move(variants), registry(),
+  Calibration calibration = give_calibration(options, table_path, requests.variants);
+  return {Frontier(std::move(requests.variants), registry(),
                    {.recompute = options.remat == "auto",
                     .most_evaluations = most_evaluations,
                     .loops = loop_order_of(options)}),
           std::move(calibration)};
 }
 
-PlannedTraining plan_training(const ModelOptions& options, const TrainingChoices& choices,
-                              const std::string& table_path, int most_evaluations) {
+PlannedTraining plan_training(const ModelOptions& options, TrainingRequests requests, const std::string& table_path,
+                              int most_evaluations) {
   if (const auto budget = budget_bytes(options)) {
-    const TrainingFrontier all = training_frontier(options, choices, table_path, most_evaluations);
+    const TrainingFrontier all = training_frontier(options, std::move(requests), table_path, most_evaluations);
     return {all.frontier.within(*budget), all.calibration};
   }
-  std::vector<PlanRequest> only{request_training(choices, registry())};
+  std::vector<PlanRequest> only{std::move(requests.plain)};
   Calibration calibration = give_calibration(options, table_path, only);
   if (loop_order_of(options) != LoopOrder::block) return {make_plan(only.front(), registry()), std::move(calibration)};
   const Frontier block(std::move(only), registry(), {.recompute = false, .loops = LoopOrder::block});

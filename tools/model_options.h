@@ -10,11 +10,13 @@
 #include "thimble/dataset.h"
 #include "thimble/planner.h"
 #include "thimble/training_plan.h"
+#include "thimble/translation_plan.h"
 
 namespace thimble {
 
 struct ModelOptions {
-  std::string model;  ///< a name such as wrn-28-2, or `wrn` with --depth and --width; or a plan file
+  /// A name such as wrn-28-2 or dynamicconv-iwslt, or `wrn` with --depth and --width; or a plan file.
+  std::string model;
   int depth = 28;
   int width = 2;
   std::int64_t batch = 128;
@@ -22,7 +24,7 @@ struct ModelOptions {
   std::string norm = "batch";
   std::optional<std::int64_t> least_microbatch;
   std::string budget;
-  std::string optimizer = "nesterov";
+  std::string optimizer;  ///< empty: nesterov for pictures, adam for text
   std::string fuse = "auto";
   std::string remat = "auto";
   std::string accumulate = "gradient";
@@ -31,10 +33,16 @@ struct ModelOptions {
   int threads = 0;  ///< 0: as many as the machine has
   std::uint64_t planner_seed = 0;
   bool calibrate = false;
-  std::string calibration;  ///< the table to read, or with `calibrate` to write
-  double weight_decay = 5e-4;
-  double dropout = 0;
+  std::string calibration;             ///< the table to read, or with `calibrate` to write
+  std::optional<double> weight_decay;  ///< 5e-4 for pictures, 1e-4 for text
+  std::optional<double> dropout;       ///< 0 for pictures, 0.3 for text
+  std::int64_t max_tokens = 4000;
+  std::string chunk = "auto";  ///< auto or N; auto without a budget: no cut
+  std::int64_t least_chunk = 250;
 };
+
+/// Whether the model translates text; else it classifies pictures.
+bool is_translation(const ModelOptions& options);
 
 /// The smallest microbatch that a planner may choose, in samples: the one asked for, else 8 with batch statistics
 /// (fewer make poor ones) and 1 where every sample has its own.
@@ -42,8 +50,18 @@ std::int64_t least_microbatch(const ModelOptions& options);
 
 void add_model_options(CLI::App& app, ModelOptions& options);
 
-/// Throws InvalidArgument for a model, cut or optimizer it does not know.
+/// Throw InvalidArgument for a model, cut or optimizer they do not know, and for options of the other kind of model.
 TrainingChoices training_choices(const ModelOptions& options);
+TranslationChoices translation_choices(const ModelOptions& options);
+
+/// What the options ask to train: as it is, and every choice that a budget may make.
+struct TrainingRequests {
+  PlanRequest plain;
+  std::vector<PlanRequest> variants;
+};
+TrainingRequests training_requests(const ModelOptions& options);
+/// Of pictures: for data of another size than the recipe's.
+TrainingRequests training_requests(const ModelOptions& options, const TrainingChoices& choices);
 
 /// Null where the options ask for none.
 using Calibration = std::shared_ptr<const CalibrationTable>;
@@ -58,7 +76,7 @@ struct TrainingFrontier {
 
 /// Everything that may be chosen for these options. A table that was measured for it is written where --calibration
 /// says, else to `table_path`, unless that is empty. `most_evaluations` as `PlannerOptions` has it.
-TrainingFrontier training_frontier(const ModelOptions& options, const TrainingChoices& choices,
+TrainingFrontier training_frontier(const ModelOptions& options, TrainingRequests requests,
                                    const std::string& table_path,
                                    int most_evaluations = PlannerOptions{}.most_evaluations);
 
@@ -69,8 +87,8 @@ struct PlannedTraining {
 
 /// Without a budget the plain plan: no cut, or the one that is named, everything kept that the order of the loops
 /// leaves. With one, the fastest of training_frontier that fits.
-PlannedTraining plan_training(const ModelOptions& options, const TrainingChoices& choices,
-                              const std::string& table_path, int most_evaluations = PlannerOptions{}.most_evaluations);
+PlannedTraining plan_training(const ModelOptions& options, TrainingRequests requests, const std::string& table_path,
+                              int most_evaluations = PlannerOptions{}.most_evaluations);
 
 /// The budget in bytes, if one was given. Throws InvalidArgument.
 std::optional<Bytes> budget_bytes(const ModelOptions& options);

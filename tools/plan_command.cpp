@@ -19,7 +19,7 @@ struct PlanOptions {
 
 int run_plan(const PlanOptions& options) {
   const std::string table_path = options.output.empty() ? "" : calibration_beside(options.output);
-  const auto [answer, calibration] = plan_training(options.model, training_choices(options.model), table_path);
+  const auto [answer, calibration] = plan_training(options.model, training_requests(options.model), table_path);
   auto report = plan_report(answer, registry(), calibration.get());
   if (const DoesNotFit* no = std::get_if<DoesNotFit>(&answer))
     report["could_allow"] = advise(options.model, no->smallest.arena);
@@ -37,7 +37,9 @@ Command add_plan_command(CLI::App& app) {
   auto options = std::make_shared<PlanOptions>();
   CLI::App* plan = app.add_subcommand("plan", "how many bytes a training run needs, before the first step");
   plan->footer("example: thimble plan wrn-28-2 --batch 100 -o plan.json");
-  plan->add_option("model", options->model.model, "wrn-28-2, or wrn with --depth and --width")->required();
+  plan->add_option("model", options->model.model,
+                   "wrn-28-2, wrn with --depth and --width, dynamicconv-iwslt or lightconv-iwslt")
+      ->required();
   add_model_options(*plan, options->model);
   plan->add_option("-o,--output", options->output, "write the plan itself");
   plan->add_flag("--explain", options->explain,

@@ -97,7 +97,7 @@ PlannedTraining plan_for(const TrainOptions& options, DataSets& data) {
   TrainingChoices choices = training_choices(model);
   choices.train_samples = data.train.size();
   choices.test_samples = data.test.size();
-  return plan_training(model, choices, "");
+  return plan_training(model, training_requests(model, choices), "");
 }
 
 nlohmann::ordered_json step_line(const StepResult& result, double images_per_second) {
