@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <future>
 #include <map>
 
 namespace thimble {
@@ -15,39 +16,144 @@ constexpr int kRates = 8;                  // exchange rates between bytes and t
 constexpr double kFirstRate = 0.5, kRateStep = 2;
 constexpr int kSmoothing = 5;  // the 2^5-norm of live bytes over steps: equal peaks are the rule
 
+double smooth_peak(const std::vector<Bytes>& live) {
+  Bytes most;
+  for (Bytes bytes : live) most = std::max(most, bytes);
+  double sum = 0;
+  for (Bytes bytes : live) {
+    double share = static_cast<double>(bytes.value) / static_cast<double>(most.value);
+    for (int i = 0; i < kSmoothing; ++i) share *= share;
+    sum += share;
+  }
+  return static_cast<double>(most.value) * std::pow(sum, 1.0 / (1 << kSmoothing));
+}
+
 class LoopSearch {
  public:
   LoopSearch(const Graph& graph, const OpRegistry& registry, const DeviceDescription& device,
-             const RecomputeBasis& basis, ScheduleOptions options, const std::vector<RecomputeRanks>& ranks,
+             const RecomputeBasis& basis, const ScheduleOptions& options, const std::vector<RecomputeRanks>& ranks,
              const IdVector<OpId, OpPrice>& prices)
       : graph_(graph),
         registry_(registry),
         device_(device),
         basis_(basis),
-        options_(std::move(options)),
+        options_(options),
         ranks_(ranks),
         prices_(prices) {
     for (const OpPrice& price : prices) seconds_of_step_ += price.seconds;
     find_splits();
   }
 
-  std::vector<LoopChoice> run(std::vector<std::vector<LoopSplit>>& known) {
+  std::vector<LoopChoice> run(std::vector<std::vector<LoopSplit>>& known) const {
+    if (splits_.empty()) return {};
     const std::size_t count = std::min(kMostRanks, ranks_.size());
-    const std::size_t descents = known.empty() ? std::min(count, kMostDescents) : 0;
-    for (std::size_t i = 0; i < count && !splits_.empty(); ++i) {
+    const auto ranks_at = [&](std::size_t i) {
       // From both ends of the list inwards: those that keep most, those that keep least, then what is between.
       const std::size_t place = i % 2 == 0 ? i / 2 : count - 1 - i / 2;
-      const std::size_t ranks = count == 1 ? 0 : place * (ranks_.size() - 1) / (count - 1);
-      if (i < descents)
-        descend(ranks);
-      else
-        for (const std::vector<LoopSplit>& splits : known) found_.push_back(choice_of(ranks, splits));
-      if (i + 1 == descents) known = front_of_splits();
+      return count == 1 ? 0 : place * (ranks_.size() - 1) / (count - 1);
+    };
+    std::vector<LoopChoice> found;
+    std::size_t searched = 0;
+    if (known.empty()) {
+      searched = std::min(count, kMostDescents);
+      std::vector<std::future<std::vector<LoopChoice>>> descents;
+      for (std::size_t i = 0; i < searched; ++i)
+        descents.push_back(std::async(std::launch::async, [&, i] { return Descent(*this, ranks_at(i)).run(); }));
+      for (auto& descent : descents)
+        for (LoopChoice& choice : descent.get()) found.push_back(std::move(choice));
+      known = front_of(found);
     }
-    return std::move(found_);
+    for (std::size_t i = searched; i < count; ++i)
+      for (const std::vector<LoopSplit>& splits : known) found.push_back(choice_of(ranks_at(i), splits));
+    return found;
   }
 
  private:
+  enum State : std::uint8_t { kAbsent, kHeld, kRebuilt };
+  using States = std::vector<State>;  // of each split, in the order of making
+
+  // From the best under each exchange rate on, one change after the other, with one choice of ranks.
+  class Descent {
+   public:
+    Descent(const LoopSearch& search, std::size_t ranks) : search_(search), ranks_(ranks) {}
+
+    std::vector<LoopChoice> run() {
+      const std::size_t count = search_.splits_.size();
+      for (std::size_t i = 0; i < count; ++i) {
+        States one(count, kAbsent);
+        one[i] = kHeld;
+        look_at(one);
+      }
+      double rate = kFirstRate;
+      for (int i = 0; i < kRates; ++i, rate *= kRateStep) {
+        std::size_t best = 0;
+        for (std::size_t k = 1; k < known_.size(); ++k)
+          if (score(known_[k], rate) < score(known_[best], rate)) best = k;
+        States states = known_[best].states;
+        double least = score(known_[best], rate);
+        while (improve(rate, states, least)) {
+        }
+      }
+      return std::move(found_);
+    }
+
+   private:
+    // A choice of splits that was looked at.
+    struct Known {
+      States states;
+      double seconds, peak;
+    };
+
+    double score(const Known& known, double rate) const {
+      return known.seconds / search_.seconds_of_step_ + rate * known.peak / known_.front().peak;
+    }
+
+    // Null where the splits cannot be.
+    const Known* look_at(const States& states) {
+      const auto [place, is_new] = index_.try_emplace(states, known_.size());
+      if (!is_new) return place->second < known_.size() ? &known_[place->second] : nullptr;
+      const std::vector<LoopSplit> splits = search_.splits_of(states);
+      if (splits.empty() || splits.back().rebuilt) {
+        place->second = SIZE_MAX;
+        return nullptr;
+      }
+      LoopChoice choice = search_.choice_of(ranks_, splits);
+      const double seconds = search_.seconds_of_step_ + seconds_of_repeats(choice.steps, search_.prices_);
+      known_.push_back({states, seconds, smooth_peak(choice.live)});
+      found_.push_back(std::move(choice));
+      return &known_.back();
+    }
+
+    // One split after the other takes the state that is best for it, or exchanges it with the one before.
+    bool improve(double rate, States& states, double& least) {
+      bool improved = false;
+      const auto consider = [&](const States& changed) {
+        const Known* known = changed == states ? nullptr : look_at(changed);
+        if (known == nullptr || score(*known, rate) >= least - 1e-12) return;
+        least = score(*known, rate);
+        states = changed;
+        improved = true;
+      };
+      for (std::size_t i = 0; i < states.size(); ++i) {
+        for (State state : {kAbsent, kHeld, kRebuilt}) {
+          States changed = states;
+          changed[i] = state;
+          consider(changed);
+        }
+        States changed = states;
+        if (i > 0) std::swap(changed[i - 1], changed[i]);
+        consider(changed);
+      }
+      return improved;
+    }
+
+    const LoopSearch& search_;
+    std::size_t ranks_;
+    std::vector<Known> known_;
+    std::map<States, std::size_t> index_;
+    std::vector<LoopChoice> found_;
+  };
+
   // What a split can save are sums over microbatches: a value that has more bytes than all of them is none. Of values
   // with next to no weights between them, such as a sum and its normalisation, the smallest, or the last.
   void find_splits() {
@@ -91,32 +197,18 @@ class LoopSearch {
     return bytes;
   }
 
-  static double smooth_peak(const std::vector<Bytes>& live) {
-    Bytes most;
-    for (Bytes bytes : live) most = std::max(most, bytes);
-    double sum = 0;
-    for (Bytes bytes : live) {
-      double share = static_cast<double>(bytes.value) / static_cast<double>(most.value);
-      for (int i = 0; i < kSmoothing; ++i) share *= share;
-      sum += share;
-    }
-    return static_cast<double>(most.value) * std::pow(sum, 1.0 / (1 << kSmoothing));
-  }
-
-  LoopChoice choice_of(std::size_t ranks, const std::vector<LoopSplit>& splits) {
+  LoopChoice choice_of(std::size_t ranks, const std::vector<LoopSplit>& splits) const {
     RecomputeRanks all = ranks_[ranks];
     while (all.size() < graph_.tensors.size()) all.push_back(0);  // sums over microbatches
-    LoopSequence sequence = block_major_sequence(graph_, basis_, all, splits, options_.barrier_before_update);
-    options_.sequence = std::move(sequence.ops);
-    options_.repeats = std::move(sequence.repeats);
-    const Schedule schedule = make_schedule(graph_, registry_, device_, options_);
+    ScheduleOptions options = options_;
+    LoopSequence sequence = block_major_sequence(graph_, basis_, all, splits, options.barrier_before_update);
+    options.sequence = std::move(sequence.ops);
+    options.repeats = std::move(sequence.repeats);
+    const Schedule schedule = make_schedule(graph_, registry_, device_, options);
     LoopChoice choice{.ranks = ranks, .splits = splits, .steps = {}, .live = live_by_step(schedule)};
     for (const ScheduledStep& step : schedule.steps) choice.steps.push_back(step.op);
     return choice;
   }
-
-  enum State : std::uint8_t { kAbsent, kHeld, kRebuilt };
-  using States = std::vector<State>;  // of each split, in the order of making
 
   std::vector<LoopSplit> splits_of(const States& states) const {
     std::vector<LoopSplit> splits;
@@ -125,114 +217,48 @@ class LoopSearch {
     return splits;
   }
 
-  // Those that no other beats in bytes and time.
-  std::vector<std::vector<LoopSplit>> front_of_splits() const {
-    std::vector<const LoopChoice*> by_time;
-    for (const LoopChoice& choice : found_) by_time.push_back(&choice);
-    const auto peak = [](const LoopChoice* c) { return *std::max_element(c->live.begin(), c->live.end()); };
-    const auto seconds = [&](const LoopChoice* c) { return seconds_of_repeats(c->steps, prices_); };
-    std::stable_sort(by_time.begin(), by_time.end(),
-                     [&](const LoopChoice* a, const LoopChoice* b) { return seconds(a) < seconds(b); });
+  // The splits of those that no other beats in bytes and time.
+  std::vector<std::vector<LoopSplit>> front_of(const std::vector<LoopChoice>& found) const {
+    struct Point {
+      double seconds;
+      Bytes peak;
+      const LoopChoice* choice;
+    };
+    std::vector<Point> points;
+    for (const LoopChoice& choice : found)
+      points.push_back({seconds_of_repeats(choice.steps, prices_),
+                        *std::max_element(choice.live.begin(), choice.live.end()), &choice});
+    std::stable_sort(points.begin(), points.end(),
+                     [](const Point& a, const Point& b) { return a.seconds < b.seconds; });
     std::vector<std::vector<LoopSplit>> front;
     Bytes least{INT64_MAX};
-    for (const LoopChoice* choice : by_time) {
-      if (peak(choice) >= least) continue;
-      least = peak(choice);
-      if (std::find(front.begin(), front.end(), choice->splits) == front.end()) front.push_back(choice->splits);
+    for (const Point& point : points) {
+      if (point.peak >= least) continue;
+      least = point.peak;
+      if (std::find(front.begin(), front.end(), point.choice->splits) == front.end())
+        front.push_back(point.choice->splits);
     }
     return front;
-  }
-
-  // A choice of splits that was looked at.
-  struct Known {
-    States states;
-    double seconds, peak;
-  };
-  double score(const Known& known, double rate) const {
-    return known.seconds / seconds_of_step_ + rate * known.peak / known_.front().peak;
-  }
-
-  // Null where the splits cannot be.
-  const Known* look_at(std::size_t ranks, const States& states) {
-    const auto [place, is_new] = index_.try_emplace(states, known_.size());
-    if (!is_new) return place->second < known_.size() ? &known_[place->second] : nullptr;
-    const std::vector<LoopSplit> splits = splits_of(states);
-    if (splits.empty() || splits.back().rebuilt) {
-      place->second = SIZE_MAX;
-      return nullptr;
-    }
-    LoopChoice choice = choice_of(ranks, splits);
-    known_.push_back({states, seconds_of_step_ + seconds_of_repeats(choice.steps, prices_), smooth_peak(choice.live)});
-    found_.push_back(std::move(choice));
-    return &known_.back();
-  }
-
-  // From the best under each rate on, the best change of one split at a time, or of two neighbours exchanged.
-  void descend(std::size_t ranks) {
-    known_.clear();
-    index_.clear();
-    for (std::size_t i = 0; i < splits_.size(); ++i) {
-      States one(splits_.size(), kAbsent);
-      one[i] = kHeld;
-      look_at(ranks, one);
-    }
-    double rate = kFirstRate;
-    for (int i = 0; i < kRates; ++i, rate *= kRateStep) {
-      std::size_t best = 0;
-      for (std::size_t k = 1; k < known_.size(); ++k)
-        if (score(known_[k], rate) < score(known_[best], rate)) best = k;
-      States states = known_[best].states;
-      double least = score(known_[best], rate);
-      while (improve(ranks, rate, states, least)) {
-      }
-    }
-  }
-
-  bool improve(std::size_t ranks, double rate, States& states, double& least) {
-    States best;
-    const auto consider = [&](const States& changed) {
-      if (changed == states) return;
-      const Known* known = look_at(ranks, changed);
-      if (known == nullptr || score(*known, rate) >= least - 1e-12) return;
-      least = score(*known, rate);
-      best = changed;
-    };
-    for (std::size_t i = 0; i < states.size(); ++i) {
-      States changed = states;
-      for (State state : {kAbsent, kHeld, kRebuilt}) {
-        changed[i] = state;
-        consider(changed);
-      }
-      changed = states;
-      if (i > 0) std::swap(changed[i - 1], changed[i]);
-      consider(changed);
-    }
-    if (best.empty()) return false;
-    states = std::move(best);
-    return true;
   }
 
   const Graph& graph_;
   const OpRegistry& registry_;
   const DeviceDescription& device_;
   const RecomputeBasis& basis_;
-  ScheduleOptions options_;
+  const ScheduleOptions& options_;
   const std::vector<RecomputeRanks>& ranks_;
-  std::vector<TensorId> splits_;
   const IdVector<OpId, OpPrice>& prices_;
+  std::vector<TensorId> splits_;
   double seconds_of_step_ = 0;
-  std::vector<Known> known_;  // with the ranks at hand
-  std::map<States, std::size_t> index_;
-  std::vector<LoopChoice> found_;
 };
 
 }  // namespace
 
 std::vector<LoopChoice> search_loops(const Graph& graph, const OpRegistry& registry, const DeviceDescription& device,
-                                     const RecomputeBasis& basis, ScheduleOptions options,
+                                     const RecomputeBasis& basis, const ScheduleOptions& options,
                                      const std::vector<RecomputeRanks>& ranks, const IdVector<OpId, OpPrice>& prices,
                                      std::vector<std::vector<LoopSplit>>& known) {
-  return LoopSearch(graph, registry, device, basis, std::move(options), ranks, prices).run(known);
+  return LoopSearch(graph, registry, device, basis, options, ranks, prices).run(known);
 }
 
 }  // namespace thimble

@@ -21,7 +21,7 @@ struct LoopChoice {
 /// together, the loop is not split there. Counted, not timed: the same graph gives the same list. `options` say the cut
 /// and the workspaces.
 std::vector<LoopChoice> search_loops(const Graph& graph, const OpRegistry& registry, const DeviceDescription& device,
-                                     const RecomputeBasis& basis, ScheduleOptions options,
+                                     const RecomputeBasis& basis, const ScheduleOptions& options,
                                      const std::vector<RecomputeRanks>& ranks, const IdVector<OpId, OpPrice>& prices,
                                      std::vector<std::vector<LoopSplit>>& known);
 
