@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "small_translation.h"
@@ -13,6 +14,8 @@
 
 namespace thimble {
 namespace {
+
+using namespace literals;
 
 TranslationChoices small_choices() {
   TranslationChoices choices{.model = small_translation_model()};
@@ -119,6 +122,29 @@ TEST(TranslationPlan, AnyCutGivesTheMeanGradient) {
     }
     EXPECT_GT(difference, 0) << "chunk " << chunk << " is no cut";
     EXPECT_LE(std::sqrt(difference / size), 1e-6) << chunk;
+  }
+}
+
+// The recipe's model at 4,000 padded tokens a side, microbatches of 250 and more, all buckets in one arena.
+TEST(TranslationPlan, SlowReachesItsFigures) {
+  TranslationChoices choices;
+  choices.buckets = make_buckets(usual_rooms(), choices.max_tokens);
+  choices.device.threads = 2;
+  EXPECT_LE(make_plan(request_translation(choices, registry()), registry()).arena, 1680_MB);
+  const Frontier frontier(translation_variants(choices, registry(), 250), registry(), {.loops = LoopOrder::either});
+  for (const auto& [budget, percent] : {std::pair{600_MB, 16.5}, {550_MB, 29.0}, {540_MB, 33.0}}) {
+    const PlanOrNo answer = frontier.within(budget);
+    ASSERT_TRUE(std::holds_alternative<Plan>(answer)) << budget.value;
+    const Plan& plan = std::get<Plan>(answer);
+    EXPECT_EQ(check_plan(plan, registry()), std::vector<std::string>{});
+    const ProgramCost cost = program_cost(plan.programs.front(), registry(), plan.device);
+    EXPECT_LE(100 * cost.recompute_flops / cost.flops, percent) << budget.value;
+    for (const Program& program : plan.programs)
+      if (program.name.starts_with("train")) {
+        const std::int64_t part = *std::max_element(program.microbatches.begin(), program.microbatches.end());
+        const std::int64_t room = program.graph.tensors[program.graph.find("source")].type.shape[1];
+        EXPECT_TRUE(part * room + room > 250 || part == program.graph.batch) << program.name;
+      }
   }
 }
 
