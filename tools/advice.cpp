@@ -15,6 +15,9 @@ struct Allowance {
   ModelOptions allowed;
 };
 
+// Two more halves of a chunk.
+std::int64_t smaller_chunk(const ModelOptions& options) { return std::max<std::int64_t>(1, options.least_chunk / 4); }
+
 // One at a time, then all of them; of two ways to smaller microbatches the one that keeps statistics good.
 std::vector<Allowance> allowances(const ModelOptions& options) {
   std::vector<Allowance> all;
@@ -35,7 +38,8 @@ std::vector<Allowance> allowances(const ModelOptions& options) {
   const bool is_text = is_translation(options);
   if (is_text && options.chunk != "auto") allow("--chunk auto", [](ModelOptions& o) { o.chunk = "auto"; });
   if (is_text && options.chunk == "auto" && options.least_chunk > 1)
-    allow("--min-chunk 1", [](ModelOptions& o) { o.least_chunk = 1; });
+    allow("--min-chunk " + std::to_string(smaller_chunk(options)),
+          [](ModelOptions& o) { o.least_chunk = smaller_chunk(o); });
   if (!is_text && options.fuse == "off") allow("--fuse auto", [](ModelOptions& o) { o.fuse = "auto"; });
   if (options.loops != "auto") allow("--loops auto", [](ModelOptions& o) { o.loops = "auto"; });
   if (!is_text && options.microbatch != "auto")

@@ -155,7 +155,8 @@ TEST_F(Command, TrainingKeepsThePlansPromises) {
   EXPECT_EQ(last.at("arena_high_water_bytes"), last.at("arena_bytes"));
   if (last.at("allocations_counted")) {
     EXPECT_EQ(last.at("allocations_during_steps"), 0);
-    EXPECT_LT(last.at("library_largest_allocation_bytes"), 4096);
+    // No tensor: what sgemm packs into has 16,640 bytes, whatever the product.
+    EXPECT_LT(last.at("library_largest_allocation_bytes"), 20000);
     EXPECT_LT(last.at("rss_growth_bytes"), 256 * 1024);
   }
   EXPECT_TRUE(last.contains("test_accuracy"));
