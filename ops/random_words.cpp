@@ -15,6 +15,7 @@ THIMBLE_CLONES void philox_lanes(std::uint32_t first, const PhiloxBlock& rest, s
   for (std::uint32_t l = 0; l < kLanes; ++l) a[l] = first + l, b[l] = rest[1], c[l] = rest[2], d[l] = rest[3];
   std::uint32_t key0 = static_cast<std::uint32_t>(key), key1 = static_cast<std::uint32_t>(key >> 32);
   for (int round = 0; round < 10; ++round) {
+#pragma GCC unroll 1  // unrolled, it would not become vectors
     for (std::int64_t l = 0; l < kLanes; ++l) {
       const std::uint64_t p0 = std::uint64_t{0xD2511F53} * a[l], p1 = std::uint64_t{0xCD9E8D57} * c[l];
       a[l] = static_cast<std::uint32_t>(p1 >> 32) ^ b[l] ^ key0;

@@ -106,9 +106,10 @@ bool passes_by(const Graph& graph, TensorId side, const std::vector<TensorId>& o
   for (OpId reader : readers)
     if (graph.ops[reader].phase == Phase::forward) forward.push_back(reader);
   if (forward.empty()) return false;
-  const auto [first, last] = std::minmax_element(forward.begin(), forward.end());
+  const OpId first = *std::min_element(forward.begin(), forward.end());
+  const OpId last = *std::max_element(forward.begin(), forward.end());
   return std::any_of(others.begin(), others.end(), [&](TensorId other) {
-    return graph.tensors[other].producer > *first && graph.tensors[other].producer < *last;
+    return graph.tensors[other].producer > first && graph.tensors[other].producer < last;
   });
 }
 

@@ -22,9 +22,9 @@ constexpr PhiloxBlock philox(PhiloxBlock counter, std::uint64_t key) {
   return counter;
 }
 
-/// Uniform in (0, 1]: never zero, so that its logarithm is finite.
+/// Uniform in (0, 1]: never zero, so that its logarithm is finite. From a signed number, which vectors can convert.
 constexpr float uniform_from(std::uint32_t bits) {
-  return (static_cast<float>(bits >> 8) + 1.0f) * (1.0f / 16777216.0f);
+  return (static_cast<float>(static_cast<std::int32_t>(bits >> 8)) + 1.0f) * (1.0f / 16777216.0f);
 }
 
 }  // namespace thimble
