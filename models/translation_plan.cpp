@@ -48,9 +48,13 @@ std::map<std::string, std::string> options_of(const TranslationChoices& choices)
           {"weight_decay", number_text(choices.adam.weight_decay)}};
 }
 
-std::int64_t sentences_of_chunk(const TranslationChoices& choices, const Bucket& bucket) {
-  if (choices.chunk == 0) return bucket.sentences;
-  return std::clamp<std::int64_t>(choices.chunk / bucket.room, 1, bucket.sentences);
+// Larger parts first.
+std::vector<std::int64_t> cut_of(const TranslationChoices& choices, const Bucket& bucket) {
+  const std::int64_t least = std::max<std::int64_t>(1, (choices.chunk + bucket.room - 1) / bucket.room);
+  const std::int64_t parts = choices.chunk == 0 ? 1 : std::max<std::int64_t>(1, bucket.sentences / least);
+  std::vector<std::int64_t> cut(static_cast<std::size_t>(parts), bucket.sentences / parts);
+  for (std::int64_t i = 0; i < bucket.sentences % parts; ++i) ++cut[static_cast<std::size_t>(i)];
+  return cut;
 }
 
 // Largest batch first: what a planner looks at.
@@ -84,19 +88,18 @@ PlanRequest request_translation(const TranslationChoices& choices, const OpRegis
                       .budget = std::nullopt,
                       .programs = {}};
   for (const Bucket& bucket : buckets) {
-    const std::int64_t part = sentences_of_chunk(choices, bucket);
     Graph forward =
         build_dynamic_conv(choices.model, registry, {bucket.sentences, bucket.room, bucket.room}, Mode::train);
     const TensorId loss = forward.find("loss");
     request.programs.push_back(
         {.name = translation_program("train", bucket.room),
          .graph = differentiate(std::move(forward), registry, loss, adam_optimizer(choices.adam)),
-         .microbatches = cut_evenly(bucket.sentences, part),
+         .microbatches = cut_of(choices, bucket),
          .barrier_before_update = choices.barrier_before_update});
   }
   // Nothing in evaluation joins sentences: a part at a time keeps it small.
   for (const Bucket& bucket : buckets) {
-    const std::int64_t part = sentences_of_chunk(choices, bucket);
+    const std::int64_t part = cut_of(choices, bucket).front();
     request.programs.push_back(
         {.name = translation_program("evaluate", bucket.room),
          .graph = build_dynamic_conv(choices.model, registry, {part, bucket.room, bucket.room}, Mode::evaluate),

@@ -167,14 +167,8 @@ void expect_attention(const std::string& kind, const std::vector<TensorType>& in
   expect_tokens(kind, q);
   expect_tokens(kind, k);
   expect_same(kind, k, in[first + 2]);
-  const std::int64_t heads = int_attribute(attributes, "heads");
-  const double rate = real_attribute(attributes, "rate");
-  int_attribute(attributes, "stream");
-  if (heads < 1 || heads > kMostPositions || q.shape[2] % heads != 0)
-    throw InvalidArgument(kind + ": " + std::to_string(heads) + " heads do not divide " + std::to_string(q.shape[2]) +
-                          " channels");
-  if (!(rate >= 0 && rate < 1))
-    throw InvalidArgument(kind + ": a rate of " + std::to_string(rate) + "; it is from 0 to below 1");
+  expect_heads(kind, q, attributes);
+  expect_drop(kind, attributes);
   if (q.shape[0] != k.shape[0] || q.shape[2] != k.shape[2])
     throw InvalidArgument(kind + ": queries and keys are of other batches or channels");
 }

@@ -53,48 +53,19 @@ void backward(const OpShape& shape, const KernelArguments& a) {
   });
 }
 
-void expect_logits(const std::string& kind, const TensorType& x, const TensorType& logits,
-                   const Attributes& attributes) {
-  expect_taps(kind, x, attributes);
-  const TapSizes sizes = TapSizes::of(x, attributes);
-  expect_same(kind, logits, {DType::f32, {x.shape[0], x.shape[1], sizes.heads * sizes.kernel}, true});
+TensorType logits(const TensorType& x, const TapSizes& sizes) {
+  return {DType::f32, {x.shape[0], x.shape[1], sizes.heads * sizes.kernel}, true};
 }
 
 }  // namespace
 
 void register_dynamic_conv(OpRegistry& registry) {
-  OpDefinition conv;
-  conv.kind = "dynamic_conv";
-  conv.infer = [](const std::vector<TensorType>& in, const Attributes& attributes) {
-    expect_inputs("dynamic_conv", in, 3);
-    expect_logits("dynamic_conv", in[0], in[1], attributes);
-    expect_lengths("dynamic_conv", in[2], in[0].shape[0]);
-    return outputs_like(in[0]);
-  };
-  conv.gradient = [](GradientContext& g) {
-    const auto made = g.emit("dynamic_conv_backward", "backward",
-                             {g.output_gradient(0), g.input(0), g.input(1), g.input(2)}, g.op().attributes);
-    g.set_input_gradient(0, made[0]);
-    g.set_input_gradient(1, made[1]);
-  };
-  conv.cost = [](const OpShape& s) { return tap_cost(s, 1); };
-  conv.make_kernel = [](const OpShape& s) { return function_kernel(s, forward); };
-  registry.add(conv);
-
-  OpDefinition back;
-  back.kind = "dynamic_conv_backward";
-  back.infer = [](const std::vector<TensorType>& in, const Attributes& attributes) {
-    const std::string kind = "dynamic_conv_backward";
-    expect_inputs(kind, in, 4);
-    expect_same(kind, in[0], in[1]);
-    expect_logits(kind, in[1], in[2], attributes);
-    expect_lengths(kind, in[3], in[0].shape[0]);
-    return std::vector<OutputSpec>{{"", in[1]}, {"logits", in[2]}};
-  };
-  back.cost = [](const OpShape& s) { return tap_cost(s, 2); };
-  back.make_kernel = [](const OpShape& s) { return function_kernel(s, backward); };
-  back.in_place = {{2, 1}};
-  registry.add(back);
+  register_tap_convolution(registry, {.kind = "dynamic_conv",
+                                      .logits = logits,
+                                      .logits_gradient = {"logits", {}},
+                                      .forward = forward,
+                                      .backward = backward,
+                                      .backward_in_place = {{2, 1}}});
 }
 
 }  // namespace thimble

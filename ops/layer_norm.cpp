@@ -78,8 +78,7 @@ THIMBLE_CLONES void pass_gradient(const float* dy, const float* x, const Moments
   }
 }
 
-std::int64_t features(const TensorType& type) { return type.shape.back(); }
-Chunks row_chunks(const TensorType& type) { return Chunks::of(element_count(type) / features(type), kChunks); }
+Chunks row_chunks(const TensorType& type) { return Chunks::of(rows(type), kChunks); }
 
 void forward(const OpShape& shape, const KernelArguments& a) {
   const std::int64_t n = features(shape.inputs[0]);
@@ -117,11 +116,6 @@ void backward(const OpShape& shape, const KernelArguments& a) {
   }
 }
 
-void expect_row_norm(const std::string& kind, const TensorType& x) {
-  expect_rank(kind, x, x.shape.size() == 3 ? 3 : 2);
-  if (!x.batched) throw InvalidArgument(kind + ": its input is not batched");
-}
-
 }  // namespace
 
 void register_layer_norm(OpRegistry& registry) {
@@ -129,7 +123,7 @@ void register_layer_norm(OpRegistry& registry) {
   norm.kind = "layer_norm";
   norm.infer = [](const std::vector<TensorType>& in, const Attributes& attributes) {
     expect_inputs("layer_norm", in, 3);
-    expect_row_norm("layer_norm", in[0]);
+    expect_rows("layer_norm", in[0]);
     for (std::size_t i : {1, 2}) expect_vector("layer_norm", in[i], features(in[0]));
     real_attribute(attributes, "epsilon");
     return outputs_like(in[0]);
@@ -148,7 +142,7 @@ void register_layer_norm(OpRegistry& registry) {
   back.infer = [](const std::vector<TensorType>& in, const Attributes& attributes) {
     const std::string kind = "layer_norm_backward";
     expect_inputs(kind, in, 3);
-    expect_row_norm(kind, in[0]);
+    expect_rows(kind, in[0]);
     expect_same(kind, in[0], in[1]);
     expect_vector(kind, in[2], features(in[0]));
     real_attribute(attributes, "epsilon");

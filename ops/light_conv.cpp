@@ -63,49 +63,21 @@ void backward(const OpShape& shape, const KernelArguments& a) {
   }
 }
 
-void expect_weights(const std::string& kind, const TensorType& x, const TensorType& w, const Attributes& attributes) {
-  expect_taps(kind, x, attributes);
-  const TapSizes sizes = TapSizes::of(x, attributes);
-  expect_same(kind, w, {DType::f32, {sizes.heads, sizes.kernel}, false});
+TensorType logits(const TensorType&, const TapSizes& sizes) { return {DType::f32, {sizes.heads, sizes.kernel}, false}; }
+
+Bytes backward_workspace(const OpShape& shape) {
+  return Bytes{4 * Chunks::of(shape.inputs[0].shape[0], kChunks).count * element_count(shape.inputs[2])};
 }
 
 }  // namespace
 
 void register_light_conv(OpRegistry& registry) {
-  OpDefinition conv;
-  conv.kind = "light_conv";
-  conv.infer = [](const std::vector<TensorType>& in, const Attributes& attributes) {
-    expect_inputs("light_conv", in, 3);
-    expect_weights("light_conv", in[0], in[1], attributes);
-    expect_lengths("light_conv", in[2], in[0].shape[0]);
-    return outputs_like(in[0]);
-  };
-  conv.gradient = [](GradientContext& g) {
-    const auto made = g.emit("light_conv_backward", "backward",
-                             {g.output_gradient(0), g.input(0), g.input(1), g.input(2)}, g.op().attributes);
-    g.set_input_gradient(0, made[0]);
-    g.set_input_gradient(1, made[1]);
-  };
-  conv.cost = [](const OpShape& s) { return tap_cost(s, 1); };
-  conv.make_kernel = [](const OpShape& s) { return function_kernel(s, forward); };
-  registry.add(conv);
-
-  OpDefinition back;
-  back.kind = "light_conv_backward";
-  back.infer = [](const std::vector<TensorType>& in, const Attributes& attributes) {
-    const std::string kind = "light_conv_backward";
-    expect_inputs(kind, in, 4);
-    expect_same(kind, in[0], in[1]);
-    expect_weights(kind, in[1], in[2], attributes);
-    expect_lengths(kind, in[3], in[0].shape[0]);
-    return std::vector<OutputSpec>{{"", in[1]}, {"weight", in[2], Role::gradient}};
-  };
-  back.cost = [](const OpShape& s) { return tap_cost(s, 2); };
-  back.workspace = [](const OpShape& s) {
-    return Bytes{4 * Chunks::of(s.inputs[0].shape[0], kChunks).count * element_count(s.inputs[2])};
-  };
-  back.make_kernel = [](const OpShape& s) { return function_kernel(s, backward); };
-  registry.add(back);
+  register_tap_convolution(registry, {.kind = "light_conv",
+                                      .logits = logits,
+                                      .logits_gradient = {"weight", {}, Role::gradient},
+                                      .forward = forward,
+                                      .backward = backward,
+                                      .backward_workspace = backward_workspace});
 }
 
 }  // namespace thimble

@@ -3,18 +3,12 @@
 #include "matrix_product.h"
 #include "registration.h"
 #include "thimble/parallel.h"
+#include "vector_sum.h"
 
 namespace thimble {
 namespace {
 
 constexpr std::int64_t kChunks = 16;
-
-std::int64_t features(const TensorType& type) { return type.shape.back(); }
-std::int64_t rows(const TensorType& type) { return element_count(type) / features(type); }
-
-THIMBLE_CLONES void add_row(const float* __restrict x, float* __restrict sum, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) sum[i] += x[i];
-}
 
 // The bias first, the product on top of it.
 void forward(const OpShape& shape, const KernelArguments& a) {
@@ -53,7 +47,7 @@ void backward_bias(const OpShape& shape, const KernelArguments& a) {
   parallel_chunks(shape.device.threads, chunks.count, [&](std::int64_t k) {
     const std::int64_t begin = chunks.begin(k);
     for (std::int64_t n = 0; n < count; ++n)
-      add_row(floats(a.inputs[0]) + n * outputs + begin, db + begin, chunks.end(k) - begin);
+      add_vectors(db + begin, floats(a.inputs[0]) + n * outputs + begin, db + begin, chunks.end(k) - begin);
   });
 }
 
@@ -71,12 +65,6 @@ void gradient(GradientContext& g) {
     g.set_input_gradient(2, g.emit("linear_backward_bias", "d_bias", {dy}).front());
   if (g.wants_input_gradient(0))
     g.set_input_gradient(0, g.emit("linear_backward_data", "d_input", {dy, g.input(1)}).front());
-}
-
-// {N, features} or {N, T, features}.
-void expect_rows(const std::string& kind, const TensorType& type) {
-  expect_rank(kind, type, type.shape.size() == 3 ? 3 : 2);
-  if (!type.batched) throw InvalidArgument(kind + ": its input is not batched");
 }
 
 TensorType with_features(TensorType type, std::int64_t count) {

@@ -70,6 +70,14 @@ inline void expect_vector(const std::string& kind, const TensorType& type, std::
     throw InvalidArgument(kind + ": a tensor that is no f32 vector of " + std::to_string(size) + " values");
 }
 
+/// Rows of features, all dimensions but the last being rows: {N, features} or {N, T, features}, batched.
+inline void expect_rows(const std::string& kind, const TensorType& type) {
+  expect_rank(kind, type, type.shape.size() == 3 ? 3 : 2);
+  if (!type.batched) throw InvalidArgument(kind + ": its input is not batched");
+}
+inline std::int64_t features(const TensorType& type) { return type.shape.back(); }
+inline std::int64_t rows(const TensorType& type) { return element_count(type) / features(type); }
+
 /// Inputs [first, last): one value per channel of the activation that is input 0.
 inline void expect_channel_vectors(const std::string& kind, const std::vector<TensorType>& inputs, std::size_t first,
                                    std::size_t last) {

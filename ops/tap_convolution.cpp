@@ -50,6 +50,28 @@ THIMBLE_CLONES void pass_rows(const float* __restrict dy, const float* __restric
   }
 }
 
+// x, logits and lengths, from input `first` on.
+void expect_taps(const std::string& kind, const std::vector<TensorType>& in, std::size_t first,
+                 TensorType (*logits)(const TensorType&, const TapSizes&), const Attributes& attributes) {
+  const TensorType& x = in[first];
+  expect_tokens(kind, x);
+  expect_heads(kind, x, attributes);
+  expect_drop(kind, attributes);
+  if (const std::int64_t kernel = int_attribute(attributes, "kernel"); kernel < 1 || kernel > kMostTaps)
+    throw InvalidArgument(kind + ": a kernel of " + std::to_string(kernel) + "; it has from 1 to " +
+                          std::to_string(kMostTaps) + " taps");
+  expect_same(kind, in[first + 1], logits(x, TapSizes::of(x, attributes)));
+  expect_lengths(kind, in[first + 2], x.shape[0]);
+}
+
+// Each tap is a product and a sum for each channel, as often as `passes` says.
+OpCost tap_cost(const OpShape& shape, double passes) {
+  OpCost total = bytes_moved(shape);
+  const auto kernel = static_cast<double>(int_attribute(shape.attributes, "kernel"));
+  total.flops = passes * 2 * static_cast<double>(element_count(shape.inputs[0])) * kernel;
+  return total;
+}
+
 }  // namespace
 
 TapSizes TapSizes::of(const TensorType& x, const Attributes& attributes) {
@@ -60,21 +82,6 @@ TapSizes TapSizes::of(const TensorType& x, const Attributes& attributes) {
           kernel,
           flag(attributes, "causal") ? kernel - 1 : (kernel - 1) / 2,
           static_cast<float>(real_attribute(attributes, "rate"))};
-}
-
-void expect_taps(const std::string& kind, const TensorType& x, const Attributes& attributes) {
-  expect_tokens(kind, x);
-  const std::int64_t heads = int_attribute(attributes, "heads"), kernel = int_attribute(attributes, "kernel");
-  const double rate = real_attribute(attributes, "rate");
-  int_attribute(attributes, "stream");
-  if (heads < 1 || x.shape[2] % heads != 0)
-    throw InvalidArgument(kind + ": " + std::to_string(heads) + " heads do not divide " + std::to_string(x.shape[2]) +
-                          " channels");
-  if (kernel < 1 || kernel > kMostTaps)
-    throw InvalidArgument(kind + ": a kernel of " + std::to_string(kernel) + "; it has from 1 to " +
-                          std::to_string(kMostTaps) + " taps");
-  if (!(rate >= 0 && rate < 1))
-    throw InvalidArgument(kind + ": a rate of " + std::to_string(rate) + "; it is from 0 to below 1");
 }
 
 // Row t of head h takes the words of blocks (t * heads + h) * kRandomBlocks and on.
@@ -121,11 +128,40 @@ void TapHead::backward(std::int64_t row, const RowTaps& taps, const float* dy, f
   if (sizes.rate != 0) drop_values(softmax_gradient, taps.words, sizes.rate, softmax_gradient, sizes.kernel);
 }
 
-OpCost tap_cost(const OpShape& shape, double passes) {
-  OpCost total = bytes_moved(shape);
-  const auto kernel = static_cast<double>(int_attribute(shape.attributes, "kernel"));
-  total.flops = passes * 2 * static_cast<double>(element_count(shape.inputs[0])) * kernel;
-  return total;
+void register_tap_convolution(OpRegistry& registry, const TapConvolution& taps) {
+  const std::string back_kind = taps.kind + "_backward";
+  OpDefinition conv;
+  conv.kind = taps.kind;
+  conv.infer = [taps](const std::vector<TensorType>& in, const Attributes& attributes) {
+    expect_inputs(taps.kind, in, 3);
+    expect_taps(taps.kind, in, 0, taps.logits, attributes);
+    return outputs_like(in[0]);
+  };
+  conv.gradient = [back_kind](GradientContext& g) {
+    const auto made =
+        g.emit(back_kind, "backward", {g.output_gradient(0), g.input(0), g.input(1), g.input(2)}, g.op().attributes);
+    g.set_input_gradient(0, made[0]);
+    g.set_input_gradient(1, made[1]);
+  };
+  conv.cost = [](const OpShape& s) { return tap_cost(s, 1); };
+  conv.make_kernel = [run = taps.forward](const OpShape& s) { return function_kernel(s, run); };
+  registry.add(conv);
+
+  OpDefinition back;
+  back.kind = back_kind;
+  back.infer = [taps, back_kind](const std::vector<TensorType>& in, const Attributes& attributes) {
+    expect_inputs(back_kind, in, 4);
+    expect_same(back_kind, in[0], in[1]);
+    expect_taps(back_kind, in, 1, taps.logits, attributes);
+    OutputSpec of_logits = taps.logits_gradient;
+    of_logits.type = in[2];
+    return std::vector<OutputSpec>{{"", in[1]}, of_logits};
+  };
+  back.cost = [](const OpShape& s) { return tap_cost(s, 2); };
+  back.workspace = taps.backward_workspace;
+  back.make_kernel = [run = taps.backward](const OpShape& s) { return function_kernel(s, run); };
+  back.in_place = taps.backward_in_place;
+  registry.add(back);
 }
 
 }  // namespace thimble

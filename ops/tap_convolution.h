@@ -19,9 +19,6 @@ struct TapSizes {
   std::int64_t head_channels() const { return channels / heads; }
 };
 
-/// Throws InvalidArgument, naming the kind, where x or the attributes do not fit.
-void expect_taps(const std::string& kind, const TensorType& x, const Attributes& attributes);
-
 /// The taps of one row: its softmax, and what is left of it after some are dropped and the others scaled.
 struct RowTaps {
   float softmax[kMostTaps], dropped[kMostTaps];
@@ -48,7 +45,18 @@ struct TapHead {
   HalfOpen taps_inside(std::int64_t row) const;
 };
 
-/// Each tap is a product and a sum for each channel, as often as `passes` says; the attribute `kernel` tells how many.
-OpCost tap_cost(const OpShape& shape, double passes);
+/// What tells one kind of tap convolution from another. Takes x, its logits and the lengths; the gradient, `kind` +
+/// "_backward", takes dy before them and makes the gradients of the first two.
+struct TapConvolution {
+  using Run = void (*)(const OpShape&, const KernelArguments&);
+  std::string kind;
+  TensorType (*logits)(const TensorType& x, const TapSizes& sizes);
+  OutputSpec logits_gradient;  ///< suffix and role
+  Run forward, backward;
+  std::function<Bytes(const OpShape&)> backward_workspace{};
+  std::vector<InPlacePair> backward_in_place{};
+};
+
+void register_tap_convolution(OpRegistry& registry, const TapConvolution& taps);
 
 }  // namespace thimble

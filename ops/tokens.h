@@ -30,6 +30,22 @@ inline void expect_ids(const std::string& kind, const TensorType& type) {
     throw InvalidArgument(kind + ": the ids are no batched i32 tensor of rank 2");
 }
 
+/// Attribute `heads`: divides the channels of {B, T, C}.
+inline void expect_heads(const std::string& kind, const TensorType& x, const Attributes& attributes) {
+  const std::int64_t heads = int_attribute(attributes, "heads");
+  if (heads < 1 || heads > kMostPositions || x.shape[2] % heads != 0)
+    throw InvalidArgument(kind + ": " + std::to_string(heads) + " heads do not divide " + std::to_string(x.shape[2]) +
+                          " channels");
+}
+
+/// Attributes `rate` and `stream`: what is dropped at random.
+inline void expect_drop(const std::string& kind, const Attributes& attributes) {
+  const double rate = real_attribute(attributes, "rate");
+  int_attribute(attributes, "stream");
+  if (!(rate >= 0 && rate < 1))
+    throw InvalidArgument(kind + ": a rate of " + std::to_string(rate) + "; it is from 0 to below 1");
+}
+
 inline const std::int32_t* integers(const std::byte* address) { return reinterpret_cast<const std::int32_t*>(address); }
 
 /// The length of a sentence, 0 where a batch has fewer. Throws InvalidArgument where it is negative, or more than there

@@ -1,10 +1,11 @@
 #include "loop_search.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <future>
 #include <map>
+
+#include "smooth_peak.h"
 
 namespace thimble {
 namespace {
@@ -14,19 +15,6 @@ constexpr std::size_t kMostDescents = 2;   // of which the splits are searched f
 constexpr std::int64_t kLeastShare = 100;  // splits with fewer updates between them, a part of all, are one
 constexpr int kRates = 8;                  // exchange rates between bytes and time
 constexpr double kFirstRate = 0.5, kRateStep = 2;
-constexpr int kSmoothing = 5;  // the 2^5-norm of live bytes over steps: equal peaks are the rule
-
-double smooth_peak(const std::vector<Bytes>& live) {
-  Bytes most;
-  for (Bytes bytes : live) most = std::max(most, bytes);
-  double sum = 0;
-  for (Bytes bytes : live) {
-    double share = static_cast<double>(bytes.value) / static_cast<double>(most.value);
-    for (int i = 0; i < kSmoothing; ++i) share *= share;
-    sum += share;
-  }
-  return static_cast<double>(most.value) * std::pow(sum, 1.0 / (1 << kSmoothing));
-}
 
 class LoopSearch {
  public:

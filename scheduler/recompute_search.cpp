@@ -6,6 +6,7 @@
 #include <random>
 
 #include "recompute_sequence.h"
+#include "smooth_peak.h"
 #include "thimble/live_counter.h"
 
 namespace thimble {
@@ -18,7 +19,6 @@ constexpr double kFirstRate = 0.01, kRateStep = 1.8;
 constexpr int kKick = 3;  // ranks drawn anew before another descent
 const std::vector<std::int32_t> kRanksBetween{0, 1, 2, 3, kDeepestRank, kWithinBlock, kOnDemand};
 const std::vector<std::int32_t> kRanksInside{0, 1, kWithinBlock, kOnDemand};
-constexpr int kSmoothing = 5;  // the 2^5-norm of live bytes over steps
 
 class Search {
  public:
@@ -51,7 +51,7 @@ class Search {
 
  private:
   struct Found : RecomputeOption {
-    double smooth_live = 0;  ///< bytes: near the peak where one step has it, higher where many come close
+    double smooth_live = 0;  ///< bytes
   };
 
   double score(const Found& found, double rate) const {
@@ -68,21 +68,11 @@ class Search {
     Found found;
     found.ranks = ranks;
     found.seconds = seconds_of_repeats(sequence, prices_);
-    count_live(counter_.count(sequence), found);
+    const std::vector<Bytes>& live = counter_.count(sequence);
+    found.live = *std::max_element(live.begin(), live.end());
+    found.smooth_live = smooth_peak(live);
     found_.push_back(std::move(found));
     return &found_.back();
-  }
-
-  // A change that lowers one of several equal peaks has to count for something, or the search would stand still there.
-  static void count_live(const std::vector<Bytes>& live, Found& found) {
-    for (Bytes bytes : live) found.live = std::max(found.live, bytes);
-    double sum = 0;
-    for (Bytes bytes : live) {
-      double share = static_cast<double>(bytes.value) / static_cast<double>(found.live.value);
-      for (int i = 0; i < kSmoothing; ++i) share *= share;
-      sum += share;
-    }
-    found.smooth_live = static_cast<double>(found.live.value) * std::pow(sum, 1.0 / (1 << kSmoothing));
   }
 
   // Every period-th value between blocks is kept, the others are held by the pass that ends behind them alone.

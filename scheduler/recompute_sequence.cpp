@@ -17,6 +17,7 @@ class SequenceBuilder::Impl {
         in_pass_(graph.ops.size(), 0),
         place_(graph.ops.size(), 0),
         available_(graph.tensors.size(), 1),
+        is_missing_(graph.tensors.size(), 0),
         ready_(graph.tensors.size(), 0) {
     for (std::size_t i = 0; i < basis.order.size(); ++i) place_[basis.order[i]] = i;
   }
@@ -29,7 +30,7 @@ class SequenceBuilder::Impl {
     std::fill(available_.begin(), available_.end(), 1);
     sequence_.clear();
     ends_.clear();
-    is_missing_ = IdVector<TensorId, char>(graph_.tensors.size(), 0);
+    std::fill(is_missing_.begin(), is_missing_.end(), 0);
     if (loops_ != nullptr)
       for (const Rebuild& rebuild : loops_->rebuilds)
         for (TensorId t : rebuild.values) is_missing_[t] = 1;

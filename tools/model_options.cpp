@@ -22,6 +22,20 @@ DeviceDescription device_of(const ModelOptions& options) {
   return device;
 }
 
+std::int64_t parse_chunk(const std::string& text, std::int64_t max_tokens) {
+  std::int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size() || value <= 0 || value > max_tokens)
+    throw InvalidArgument("--chunk: '" + text + "' is not auto or from 1 to the batch's " + std::to_string(max_tokens) +
+                          " tokens");
+  return value;
+}
+
+void refuse_given(const std::vector<std::string>& given, const ModelOptions& options, const char* kind) {
+  if (!given.empty())
+    throw InvalidArgument(given.front() + " does nothing for '" + options.model + "': it is for " + kind);
+}
+
 // `N` cuts evenly; `a,b,c` is the cut itself.
 std::vector<std::int64_t> parse_cut(const std::string& text, std::int64_t batch) {
   std::vector<std::int64_t> parts;
@@ -128,6 +142,13 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
   app.add_option("--device", options.device)->capture_default_str()->check(CLI::IsMember({"cpu"}));
   app.add_option("--threads", options.threads, "0: as many as the machine has")->check(CLI::Range(0, 256));
   app.add_option("--planner-seed", options.planner_seed)->capture_default_str();
+  const auto note = [&](const char* name, std::vector<std::string>& given) {
+    app.get_option(name)->each([&given, name](const std::string&) { given.emplace_back(name); });
+  };
+  for (const char* name :
+       {"--depth", "--width", "--batch", "--microbatch", "--min-microbatch", "--norm", "--accumulate", "--fuse"})
+    note(name, options.of_pictures);
+  for (const char* name : {"--max-tokens", "--chunk", "--min-chunk"}) note(name, options.of_text);
 }
 
 std::int64_t least_microbatch(const ModelOptions& options) {
@@ -140,6 +161,7 @@ bool is_translation(const ModelOptions& options) {
 }
 
 TrainingChoices training_choices(const ModelOptions& options) {
+  refuse_given(options.of_text, options, "translation models");
   TrainingChoices choices;
   if (options.model == "wrn")
     choices.model = parse_wide_resnet("wrn-" + std::to_string(options.depth) + "-" + std::to_string(options.width));
@@ -162,13 +184,14 @@ TrainingChoices training_choices(const ModelOptions& options) {
 }
 
 TranslationChoices translation_choices(const ModelOptions& options) {
+  refuse_given(options.of_pictures, options, "wide resnets");
   TranslationChoices choices{.model = parse_dynamic_conv(options.model)};
   if (!options.optimizer.empty() && options.optimizer != "adam")
     throw InvalidArgument("--optimizer " + options.optimizer + " is for wide resnets; translation models take adam");
   choices.model.dropout = options.dropout.value_or(choices.model.dropout);
   choices.max_tokens = options.max_tokens;
   choices.buckets = make_buckets(usual_rooms(), options.max_tokens);
-  if (options.chunk != "auto") choices.chunk = parse_cut(options.chunk, options.max_tokens).front();
+  if (options.chunk != "auto") choices.chunk = parse_chunk(options.chunk, options.max_tokens);
   choices.adam.weight_decay = options.weight_decay.value_or(choices.adam.weight_decay);
   choices.device = device_of(options);
   choices.planner_seed = options.planner_seed;
@@ -176,20 +199,23 @@ TranslationChoices translation_choices(const ModelOptions& options) {
 }
 
 TrainingRequests training_requests(const ModelOptions& options, const TrainingChoices& choices) {
-  TrainingRequests requests{request_training(choices, registry()),
-                            training_variants(choices, registry(), least_microbatch(options))};
-  if (options.fuse != "auto") return requests;
-  TrainingChoices fused = choices;
-  fused.fuse_convolutions = true;
-  for (PlanRequest& variant : training_variants(fused, registry(), least_microbatch(options)))
-    requests.variants.push_back(std::move(variant));
-  return requests;
+  const auto variants = [options, choices] {
+    std::vector<PlanRequest> all = training_variants(choices, registry(), least_microbatch(options));
+    if (options.fuse != "auto") return all;
+    TrainingChoices fused = choices;
+    fused.fuse_convolutions = true;
+    for (PlanRequest& variant : training_variants(fused, registry(), least_microbatch(options)))
+      all.push_back(std::move(variant));
+    return all;
+  };
+  return {[choices] { return request_training(choices, registry()); }, variants};
 }
 
 TrainingRequests training_requests(const ModelOptions& options) {
   if (!is_translation(options)) return training_requests(options, training_choices(options));
   const TranslationChoices choices = translation_choices(options);
-  return {request_translation(choices, registry()), translation_variants(choices, registry(), options.least_chunk)};
+  return {[choices] { return request_translation(choices, registry()); },
+          [options, choices] { return translation_variants(choices, registry(), options.least_chunk); }};
 }
 
 std::string calibration_beside(const std::string& plan_path) {
@@ -198,23 +224,24 @@ std::string calibration_beside(const std::string& plan_path) {
   return (has_ending ? plan_path.substr(0, plan_path.size() - kEnding.size()) : plan_path) + ".calibration.json";
 }
 
-TrainingFrontier training_frontier(const ModelOptions& options, TrainingRequests requests,
+TrainingFrontier training_frontier(const ModelOptions& options, const TrainingRequests& requests,
                                    const std::string& table_path, int most_evaluations) {
-  Calibration calibration = give_calibration(options, table_path, requests.variants);
-  return {Frontier(std::move(requests.variants), registry(),
+  std::vector<PlanRequest> variants = requests.variants();
+  Calibration calibration = give_calibration(options, table_path, variants);
+  return {Frontier(std::move(variants), registry(),
                    {.recompute = options.remat == "auto",
                     .most_evaluations = most_evaluations,
                     .loops = loop_order_of(options)}),
           std::move(calibration)};
 }
 
-PlannedTraining plan_training(const ModelOptions& options, TrainingRequests requests, const std::string& table_path,
-                              int most_evaluations) {
+PlannedTraining plan_training(const ModelOptions& options, const TrainingRequests& requests,
+                              const std::string& table_path, int most_evaluations) {
   if (const auto budget = budget_bytes(options)) {
-    const TrainingFrontier all = training_frontier(options, std::move(requests), table_path, most_evaluations);
+    const TrainingFrontier all = training_frontier(options, requests, table_path, most_evaluations);
     return {all.frontier.within(*budget), all.calibration};
   }
-  std::vector<PlanRequest> only{std::move(requests.plain)};
+  std::vector<PlanRequest> only{requests.plain()};
   Calibration calibration = give_calibration(options, table_path, only);
   if (loop_order_of(options) != LoopOrder::block) return {make_plan(only.front(), registry()), std::move(calibration)};
   const Frontier block(std::move(only), registry(), {.recompute = false, .loops = LoopOrder::block});
@@ -255,6 +282,7 @@ void write_file(const std::string& path, const std::string& text) {
 }
 
 DataSets load_data_for(const Plan& plan, const std::string& source) {
+  if (is_translation(plan)) throw InvalidArgument(kNoTextYet);
   const TrainingChoices choices = choices_of(plan);
   return load_data(source, choices.train_samples, choices.test_samples);
 }

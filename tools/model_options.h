@@ -2,9 +2,11 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "thimble/calibration.h"
 #include "thimble/dataset.h"
@@ -39,7 +41,10 @@ struct ModelOptions {
   std::int64_t max_tokens = 4000;
   std::string chunk = "auto";  ///< auto or N; auto without a budget: no cut
   std::int64_t least_chunk = 250;
+  std::vector<std::string> of_pictures, of_text;  ///< options that were given and act on that kind of model alone
 };
+
+inline constexpr const char* kNoTextYet = "translation models can be planned and replayed, not trained from here yet";
 
 /// Whether the model translates text; else it classifies pictures.
 bool is_translation(const ModelOptions& options);
@@ -54,10 +59,10 @@ void add_model_options(CLI::App& app, ModelOptions& options);
 TrainingChoices training_choices(const ModelOptions& options);
 TranslationChoices translation_choices(const ModelOptions& options);
 
-/// What the options ask to train: as it is, and every choice that a budget may make.
+/// What the options ask to train, made when it is needed: as it is, and every choice that a budget may make.
 struct TrainingRequests {
-  PlanRequest plain;
-  std::vector<PlanRequest> variants;
+  std::function<PlanRequest()> plain;
+  std::function<std::vector<PlanRequest>()> variants;
 };
 TrainingRequests training_requests(const ModelOptions& options);
 /// Of pictures: for data of another size than the recipe's.
@@ -76,7 +81,7 @@ struct TrainingFrontier {
 
 /// Everything that may be chosen for these options. A table that was measured for it is written where --calibration
 /// says, else to `table_path`, unless that is empty. `most_evaluations` as `PlannerOptions` has it.
-TrainingFrontier training_frontier(const ModelOptions& options, TrainingRequests requests,
+TrainingFrontier training_frontier(const ModelOptions& options, const TrainingRequests& requests,
                                    const std::string& table_path,
                                    int most_evaluations = PlannerOptions{}.most_evaluations);
 
@@ -87,8 +92,8 @@ struct PlannedTraining {
 
 /// Without a budget the plain plan: no cut, or the one that is named, everything kept that the order of the loops
 /// leaves. With one, the fastest of training_frontier that fits.
-PlannedTraining plan_training(const ModelOptions& options, TrainingRequests requests, const std::string& table_path,
-                              int most_evaluations = PlannerOptions{}.most_evaluations);
+PlannedTraining plan_training(const ModelOptions& options, const TrainingRequests& requests,
+                              const std::string& table_path, int most_evaluations = PlannerOptions{}.most_evaluations);
 
 /// The budget in bytes, if one was given. Throws InvalidArgument.
 std::optional<Bytes> budget_bytes(const ModelOptions& options);

@@ -87,6 +87,7 @@ PlannedTraining plan_for(const TrainOptions& options, DataSets& data) {
     data = load_data_for(plan, options.data);
     return {std::move(plan)};
   }
+  if (is_translation(model)) throw InvalidArgument(kNoTextYet);
   data = load_data(options.data);
   // What is gone on with was planned by its own table: times measured again may choose another plan.
   const std::string table = calibration_beside(options.out + "/plan.json");

@@ -6,29 +6,18 @@ code 1 where a relative error in norm, against PyTorch in double, is over the li
 fairseq's model: convolutions by unfolding, attention by softmax over all scores. Padding is masked, never read.
 """
 
-import json
 import math
-import struct
 import sys
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from pytorch_oracle import load
+
 LIMIT = 1e-4
 FLOOR = 1e-7  # of the largest gradient: what is zero in truth (that of a key's bias) is compared with that
 PADDING = 1
-
-
-def load(path):
-    with open(path, "rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
-        data = file.read()
-    header.pop("__metadata__", None)
-    kinds = {"F32": np.float32, "I32": np.int32}
-    return {name: np.frombuffer(data[slice(*e["data_offsets"])], kinds[e["dtype"]]).reshape(e["shape"]).copy()
-            for name, e in header.items()}
 
 
 class Model:

@@ -31,7 +31,8 @@ struct TranslationChoices {
   DynamicConv model;
   std::int64_t max_tokens = 4000;  ///< padded ids a side in a batch
   std::vector<Bucket> buckets{};   ///< one or more, rooms ascending
-  /// Padded ids a side in a microbatch, which has as many sentences as fit, at least one; 0: a batch in one piece.
+  /// Padded ids a side that every microbatch has at least: batches are cut into as many equal parts as that allows,
+  /// give or take a sentence. 0: a batch in one piece.
   std::int64_t chunk = 0;
   AdamOptions adam{};
   bool barrier_before_update = false;
