@@ -24,7 +24,8 @@ inline Graph tower(const OpRegistry& registry, int blocks) {
   return finish(registry, std::move(g), tall);
 }
 
-/// An encoder of two dense layers, e0 and e1, and a decoder of `layers` layers d0, d1, ... that all read what it made.
+/// An encoder of two dense layers, e0 and e1, and a decoder of `layers` layers d0, d1, ... that all read
+/// what it made, twice.
 inline Graph translator(const OpRegistry& registry, int layers) {
   auto [g, x] = start();
   const auto dense = [&g, &registry](const std::string& name, TensorId from) {
@@ -34,7 +35,9 @@ inline Graph translator(const OpRegistry& registry, int layers) {
   TensorId y = dense("begin", x);
   for (int i = 0; i < layers; ++i) {
     const std::string name = "d" + std::to_string(i);
-    y = g.add_op(registry, "add", name, {dense(name + ".own", y), dense(name + ".key", encoded)}).front();
+    const TensorId key = dense(name + ".key", encoded), value = dense(name + ".value", encoded);
+    const TensorId read = g.add_op(registry, "add", name + ".read", {key, value}).front();
+    y = g.add_op(registry, "add", name, {dense(name + ".own", y), read}).front();
   }
   return finish(registry, std::move(g), y);
 }
