@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
 
 #include "thimble/error.h"
 
@@ -48,6 +49,27 @@ TEST(Initialize, LinearWeightsAreUniform) {
   EXPECT_LT(*least, -0.12f);
   EXPECT_GT(*most, 0.12f);
   EXPECT_NEAR(moments(values).variance, 0.125 * 0.125 / 3, 0.0003);
+}
+
+TEST(Initialize, LinearWeightsOfTranslationAreGlorots) {
+  const float bound = std::sqrt(6.0f / (48 + 102));
+  const auto values = made("encoder.layer0.conv.in.weight", {48, 102});
+  const auto [least, most] = std::minmax_element(values.begin(), values.end());
+  EXPECT_GE(*least, -bound);
+  EXPECT_LE(*most, bound);
+  EXPECT_LT(*least, -0.98f * bound);
+  EXPECT_GT(*most, 0.98f * bound);
+}
+
+TEST(Initialize, EmbeddingsAreNormalAndTheirPaddingIsZero) {
+  for (const char* name : {"encoder.embedding.weight", "decoder.output.weight"}) {
+    auto values = made(name, {200, 64});
+    const bool has_padding = std::all_of(values.begin() + 64, values.begin() + 128, [](float v) { return v == 0; });
+    EXPECT_EQ(has_padding, std::string(name).find("embedding") != std::string::npos);
+    values.erase(values.begin() + 64, values.begin() + 128);
+    EXPECT_NEAR(moments(values).variance, 1.0 / 64, 5.0 / 64 * std::sqrt(2.0 / static_cast<double>(values.size())));
+    EXPECT_NEAR(moments(values).beyond_two, 0.0455, 0.01);
+  }
 }
 
 TEST(Initialize, NormalisationStartsAsIdentity) {

@@ -34,6 +34,14 @@ TensorType batched(std::vector<std::int64_t> shape) { return {DType::f32, std::m
 TensorType plain(std::vector<std::int64_t> shape) { return {DType::f32, std::move(shape), false}; }
 Attributes window(std::int64_t stride, std::int64_t padding) { return {{"stride", stride}, {"padding", padding}}; }
 
+TensorType integers(std::vector<std::int64_t> shape) { return {DType::i32, std::move(shape), true}; }
+
+ByteVector bytes_of_integers(const std::vector<std::int32_t>& values) {
+  ByteVector bytes(4 * values.size());
+  std::memcpy(bytes.data(), values.data(), bytes.size());
+  return bytes;
+}
+
 ByteVector bytes_from(const std::vector<float>& values) {
   ByteVector bytes(4 * values.size());
   std::memcpy(bytes.data(), values.data(), bytes.size());
@@ -80,6 +88,58 @@ TEST_F(OpRules, CrossEntropyRefusesLabelsThatAreNoClass) {
                   .batch = 1};
     std::memcpy(run.inputs[1].data(), &label, 4);
     EXPECT_THROW(run_guarded(registry_, run), InvalidArgument) << label;
+  }
+}
+
+TEST_F(OpRules, TapConvolutionsRefuseHeadsKernelsAndRatesThatCannotBe) {
+  const std::vector<TensorType> inputs{batched({2, 5, 12}), plain({4, 3}), integers({2})};
+  const auto with = [](std::int64_t heads, std::int64_t kernel, double rate) {
+    return Attributes{{"heads", heads}, {"kernel", kernel}, {"rate", rate}, {"stream", std::int64_t{0}}};
+  };
+  EXPECT_EQ(refusal("light_conv", inputs, with(4, 3, 0.1)), "accepted");
+  EXPECT_THAT(refusal("light_conv", inputs, with(5, 3, 0.1)), HasSubstr("5 heads"));
+  EXPECT_THAT(refusal("light_conv", inputs, with(4, 65, 0.1)), HasSubstr("kernel of 65"));
+  EXPECT_THAT(refusal("light_conv", inputs, with(4, 3, 1.0)), HasSubstr("rate"));
+  EXPECT_THAT(refusal("light_conv", inputs, with(4, 5, 0.1)), HasSubstr("differ"));
+  EXPECT_THAT(refusal("dynamic_conv", inputs, with(4, 3, 0.1)), HasSubstr("differ"));
+  EXPECT_THAT(refusal("attention", {batched({2, 5, 12}), batched({3, 5, 12}), batched({3, 5, 12}), integers({2}), {}},
+                      with(4, 3, 0.1)),
+              HasSubstr("other batches"));
+}
+
+// Ids, lengths and the count of tokens come from data: a kernel checks them before it reads by them.
+TEST_F(OpRules, KernelsOnSentencesRefuseWhatDataMayNotHold) {
+  const auto refusal_of = [&](std::int32_t id, std::int32_t length, std::int64_t terms) {
+    KernelRun run{.kind = "vocabulary_loss",
+                  .types = {batched({1, 2, 4}), plain({3, 4}), integers({1, 2}), integers({1})},
+                  .inputs = {bytes_from(std::vector<float>(8)), bytes_from(std::vector<float>(12)),
+                             bytes_of_integers({id, id}), bytes_of_integers({length})},
+                  .attributes = {{"smoothing", 0.1}, {"slice", std::int64_t{8}}}};
+    run.scalars.loss_terms = terms;
+    run.samples = run.batch = 1;
+    try {
+      run_guarded(registry_, run);
+    } catch (const InvalidArgument& error) {
+      return std::string(error.what());
+    }
+    return std::string("accepted");
+  };
+  EXPECT_EQ(refusal_of(2, 2, 2), "accepted");
+  EXPECT_THAT(refusal_of(3, 2, 2), HasSubstr("target 3"));
+  EXPECT_THAT(refusal_of(-1, 2, 2), HasSubstr("target -1"));
+  EXPECT_THAT(refusal_of(2, 3, 2), HasSubstr("length of 3"));
+  EXPECT_THAT(refusal_of(2, -1, 2), HasSubstr("length of -1"));
+  EXPECT_THAT(refusal_of(2, 2, 0), HasSubstr("loss_terms"));
+}
+
+TEST_F(OpRules, EmbeddingRefusesIdsThatNoRowHas) {
+  for (std::int32_t id : {-1, 5}) {
+    KernelRun run{.kind = "embedding",
+                  .types = {integers({1, 1}), integers({1}), plain({5, 4})},
+                  .inputs = {bytes_of_integers({id}), bytes_of_integers({1}), bytes_from(std::vector<float>(20))},
+                  .attributes = {{"scale", 1.0}, {"first_position", std::int64_t{2}}}};
+    run.samples = run.batch = 1;
+    EXPECT_THROW(run_guarded(registry_, run), InvalidArgument) << id;
   }
 }
 

@@ -1,33 +1,13 @@
 #include "op_table.h"
 
-#include <cmath>
-
-#include "thimble/op_registry.h"
+#include "op_table_rows.h"
 
 namespace thimble::testing {
 namespace {
 
-using Shape = std::vector<std::int64_t>;
-
-RowInput samples(Shape shape) { return {std::move(shape), true, Fill::normal}; }
-RowInput weights(Shape shape) { return {std::move(shape), false, Fill::normal}; }
-RowInput positive(Shape shape) { return {std::move(shape), false, Fill::positive}; }
-RowInput labels(std::int64_t count) { return {{count}, true, Fill::labels}; }
-
-RowInput ids(Shape shape, std::int64_t limit, int lengths) {
-  return {std::move(shape), true, Fill::labels, limit, lengths};
-}
-RowInput lengths(std::int64_t count, std::int64_t room) { return {{count}, true, Fill::lengths, room}; }
-RowInput tokens(Shape shape, int lengths) { return {std::move(shape), true, Fill::normal, 3, lengths}; }
-
 Attributes window(std::int64_t stride, std::int64_t padding) { return {{"stride", stride}, {"padding", padding}}; }
 Attributes norm(std::int64_t relu) { return {{"relu", relu}, {"epsilon", 1e-5}}; }
 Attributes sgd(std::int64_t nesterov) { return {{"momentum", 0.9}, {"weight_decay", 5e-4}, {"nesterov", nesterov}}; }
-
-constexpr const char* kSums = "float sums of up to some thousand products, each rounded to 6e-8";
-constexpr const char* kFewRoundings = "a handful of float roundings of 6e-8";
-constexpr const char* kLargeMean = "x - mean loses what the mean rounds away: 6e-8 of 100 deviations";
-constexpr const char* kExact = "one rounding, or none";
 
 void add_convolutions(std::vector<Row>& rows) {
   const auto row = [&](const char* name, Shape x, Shape w, std::int64_t stride, std::int64_t padding) {
@@ -451,176 +431,6 @@ void add_group_norm_convolutions(std::vector<Row>& rows) {
   row("group_norm_conv_one_sample", {1, 9, 7, 10}, {3, 10, 3, 3}, 1, 1, 1);
 }
 
-// Layers on sentences; what no sentence has is NaN where nothing may read it.
-void add_linear_on_tokens(std::vector<Row>& rows) {
-  const auto row = [&](const std::string& name, Shape x, Shape w, bool bias) {
-    std::vector<RowInput> inputs{samples(x), weights(w)};
-    if (bias) inputs.push_back(weights({w[0]}));
-    rows.push_back({name, "linear", inputs, {}, 3e-6, kSums, rows.size()});
-    Shape dy = x;
-    dy.back() = w[0];
-    for (const char* sums : {kAccumulates, kAddsToLast}) {
-      const Attributes attributes{{sums, std::int64_t{1}}};
-      const bool adds = sums == std::string(kAddsToLast);
-      std::vector<RowInput> of_weights{samples(x), samples(dy)}, of_bias{samples(dy)};
-      if (adds) of_weights.push_back(weights(w)), of_bias.push_back(weights({w[0]}));
-      const std::string suffix = adds ? "_add" : "_sum_next";
-      rows.push_back({name + "_weights" + suffix, "linear_backward_weights", of_weights, attributes, 5e-6, kSums,
-                      rows.size(), false, 0, adds});
-      rows.push_back({name + "_bias" + suffix, "linear_backward_bias", of_bias, attributes, 5e-6, kSums, rows.size(),
-                      false, 0, adds});
-    }
-  };
-  row("linear_tokens", {5, 7, 24}, {40, 24}, true);
-  row("linear_tokens_no_bias", {3, 50, 96}, {12, 96}, false);
-  row("linear_tokens_many_tiles", {2, 80, 600}, {530, 600}, true);
-}
-
-void add_embeddings(std::vector<Row>& rows) {
-  const auto row = [&](const std::string& name, std::int64_t sentences, std::int64_t room, std::int64_t vocabulary,
-                       std::int64_t channels) {
-    const Attributes attributes{{"scale", std::sqrt(static_cast<double>(channels))},
-                                {"first_position", std::int64_t{2}}};
-    rows.push_back({name,
-                    "embedding",
-                    {ids({sentences, room}, vocabulary, 1), lengths(sentences, room), weights({vocabulary, channels})},
-                    attributes,
-                    1e-6,
-                    kFewRoundings,
-                    rows.size(),
-                    false,
-                    0,
-                    true,
-                    1});
-    Attributes back = attributes;
-    back["vocabulary"] = vocabulary;
-    std::vector<RowInput> inputs{ids({sentences, room}, vocabulary, 1), lengths(sentences, room),
-                                 tokens({sentences, room, channels}, 1)};
-    Attributes sums = back, adds = back;
-    sums[kAccumulates] = std::int64_t{1};
-    adds[kAddsToLast] = std::int64_t{1};
-    rows.push_back({name + "_sum_next", "embedding_backward", inputs, sums, 2e-6, kSums, rows.size(), false, 0, false});
-    inputs.push_back(weights({vocabulary, channels}));
-    rows.push_back({name + "_add", "embedding_backward", inputs, adds, 2e-6, kSums, rows.size()});
-  };
-  row("embedding", 4, 9, 11, 16);
-  row("embedding_one_token", 1, 1, 1, 4);
-  row("embedding_wide", 7, 33, 200, 72);
-}
-
-void add_layer_norms(std::vector<Row>& rows) {
-  const auto row = [&](const std::string& name, Shape x, double offset) {
-    const Shape c{x.back()};
-    rows.push_back({name,
-                    "layer_norm",
-                    {samples(std::move(x)), weights(c), weights(c)},
-                    {{"epsilon", 1e-5}},
-                    offset != 0 ? 3e-5 : 5e-6,
-                    offset != 0 ? kLargeMean : kSums,
-                    rows.size(),
-                    false,
-                    offset});
-  };
-  row("layer_norm", {5, 7, 64}, 0);
-  row("layer_norm_odd", {3, 21}, 0);
-  row("layer_norm_many_rows", {9, 33, 40}, 0);
-  row("layer_norm_mean_of_100_deviations", {4, 6, 48}, 100);
-}
-
-void add_tap_convolutions(std::vector<Row>& rows) {
-  const auto row = [&](const std::string& name, const Shape& x, std::int64_t heads, std::int64_t kernel,
-                       std::int64_t causal, double rate) {
-    const Attributes attributes{
-        {"heads", heads}, {"kernel", kernel}, {"causal", causal}, {"rate", rate}, {"stream", std::int64_t{7}}};
-    rows.push_back({"dynamic_" + name,
-                    "dynamic_conv",
-                    {tokens(x, 2), tokens({x[0], x[1], heads * kernel}, 2), lengths(x[0], x[1])},
-                    attributes,
-                    5e-6,
-                    kSums,
-                    rows.size(),
-                    false,
-                    0,
-                    true,
-                    2});
-    rows.push_back({"light_" + name,
-                    "light_conv",
-                    {tokens(x, 2), weights({heads, kernel}), lengths(x[0], x[1])},
-                    attributes,
-                    5e-6,
-                    kSums,
-                    rows.size(),
-                    false,
-                    0,
-                    true,
-                    2});
-  };
-  row("conv_3", {4, 9, 32}, 4, 3, 0, 0);
-  row("conv_7_causal", {3, 12, 24}, 2, 7, 1, 0);
-  row("conv_31_longer_than_sentences", {3, 11, 72}, 2, 31, 0, 0.1);
-  row("conv_31_causal_dropped", {10, 40, 36}, 4, 31, 1, 0.3);
-  row("conv_even_kernel", {2, 8, 5}, 1, 4, 0, 0.5);
-  row("conv_one_tap", {1, 1, 1}, 1, 1, 1, 0);
-  row("conv_most_taps", {2, 70, 40}, 2, 64, 0, 0.2);
-}
-
-void add_attentions(std::vector<Row>& rows) {
-  const auto row = [&](const std::string& name, std::int64_t sentences, std::int64_t queries, std::int64_t keys,
-                       std::int64_t channels, std::int64_t heads, double rate) {
-    rows.push_back({name,
-                    "attention",
-                    {tokens({sentences, queries, channels}, 3), tokens({sentences, keys, channels}, 4),
-                     tokens({sentences, keys, channels}, 4), lengths(sentences, queries), lengths(sentences, keys)},
-                    {{"heads", heads}, {"rate", rate}, {"stream", std::int64_t{9}}},
-                    5e-6,
-                    kSums,
-                    rows.size(),
-                    false,
-                    0,
-                    true,
-                    3});
-  };
-  row("attention", 4, 6, 9, 32, 4, 0);
-  row("attention_dropped", 5, 7, 70, 24, 2, 0.3);
-  row("attention_one_key", 3, 5, 1, 8, 1, 0);
-  row("attention_one_query", 2, 1, 13, 6, 3, 0.1);
-  row("attention_many_tiles", 2, 90, 300, 48, 2, 0.1);
-}
-
-void add_vocabulary_losses(std::vector<Row>& rows) {
-  const auto row = [&](const std::string& name, const Shape& x, std::int64_t vocabulary, double smoothing,
-                       std::int64_t slice) {
-    const std::vector<RowInput> inputs{tokens(x, 3), weights({vocabulary, x[2]}), ids({x[0], x[1]}, vocabulary, 3),
-                                       lengths(x[0], x[1])};
-    Attributes attributes{{"smoothing", smoothing}, {"slice", slice}};
-    rows.push_back({name, "vocabulary_loss", inputs, attributes, 5e-6, kSums, rows.size()});
-    attributes["gradients"] = std::int64_t{1};
-    rows.push_back({name + "_gradients", "vocabulary_loss", inputs, attributes, 5e-6, kSums, rows.size()});
-    Attributes sums = attributes, adds = attributes;
-    sums[kAccumulates] = adds[kAddsToLast] = std::int64_t{1};
-    rows.push_back({name + "_sum_next", "vocabulary_loss", inputs, sums, 5e-6, kSums, rows.size(), false, 0, false});
-    std::vector<RowInput> with_sum = inputs;
-    with_sum.push_back(inputs[1]);
-    rows.push_back({name + "_add", "vocabulary_loss", with_sum, adds, 5e-6, kSums, rows.size()});
-  };
-  row("vocabulary_loss", {4, 6, 16}, 29, 0.1, 5);
-  row("vocabulary_loss_plain", {3, 5, 8}, 17, 0, 1000);
-  row("vocabulary_loss_one_token_slices", {3, 4, 12}, 40, 0.1, 1);
-  row("vocabulary_loss_many_tiles", {5, 40, 20}, 300, 0.2, 96);
-}
-
-void add_adam(std::vector<Row>& rows) {
-  std::vector<RowInput> inputs(4, weights({5, 7, 3}));
-  inputs[3] = positive({5, 7, 3});
-  rows.push_back({"adam",
-                  "adam_update",
-                  inputs,
-                  {{"beta1", 0.9}, {"beta2", 0.98}, {"epsilon", 1e-8}, {"weight_decay", 1e-4}},
-                  1e-6,
-                  kFewRoundings,
-                  rows.size()});
-}
-
 }  // namespace
 
 std::vector<Row> op_table() {
@@ -640,13 +450,7 @@ std::vector<Row> op_table() {
   add_group_norm_gradients(rows);
   add_group_norm_convolutions(rows);
   add_group_norm_pools(rows);
-  add_linear_on_tokens(rows);
-  add_embeddings(rows);
-  add_layer_norms(rows);
-  add_tap_convolutions(rows);
-  add_attentions(rows);
-  add_vocabulary_losses(rows);
-  add_adam(rows);
+  add_token_rows(rows);
   return rows;
 }
 
