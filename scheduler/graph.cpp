@@ -57,7 +57,8 @@ double real_attribute(const Attributes& attributes, std::string_view name) {
 }
 
 bool is_persistent(const Tensor& tensor) {
-  return tensor.role == Role::weight || tensor.role == Role::optimizer || tensor.role == Role::statistic;
+  return tensor.role == Role::weight || tensor.role == Role::optimizer || tensor.role == Role::statistic ||
+         tensor.role == Role::state;
 }
 
 TensorId Graph::add_input(std::string name, TensorType type, Role role) {

@@ -9,8 +9,8 @@ namespace thimble {
 namespace {
 
 constexpr std::array<std::string_view, 4> kDTypeNames{"f32", "i32", "u8", "bit"};
-constexpr std::array<std::string_view, kRoleCount> kRoleNames{"weight",    "optimizer", "gradient", "activation",
-                                                              "statistic", "workspace", "input",    "other"};
+constexpr std::array<std::string_view, kRoleCount> kRoleNames{
+    "weight", "optimizer", "gradient", "activation", "statistic", "state", "workspace", "input", "other"};
 
 template <class Enum, std::size_t N>
 Enum parse_name(const std::array<std::string_view, N>& names, std::string_view text, const char* what) {

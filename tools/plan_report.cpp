@@ -8,8 +8,8 @@ namespace thimble {
 namespace {
 
 // Names as `bytes_by_role` lists them; the order of Role.
-constexpr const char* kRoleKeys[kRoleCount] = {"weights",    "optimizer", "gradients", "activations",
-                                               "statistics", "workspace", "input",     "other"};
+constexpr const char* kRoleKeys[kRoleCount] = {"weights", "optimizer", "gradients", "activations", "statistics",
+                                               "state",   "workspace", "input",     "other"};
 constexpr std::size_t kForcedByCount = 8;
 
 std::string with_thousands(std::int64_t value) {

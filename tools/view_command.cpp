@@ -18,7 +18,7 @@ struct ViewOptions {
   bool json = false;
 };
 
-constexpr std::string_view kRoleLetters = "WOGASTI?";  // the order of Role; T: temporary workspace
+constexpr std::string_view kRoleLetters = "WOGASHTI?";  // the order of Role; H: handed on, T: temporary workspace
 
 // A column shows the role that holds most of its bytes, '!' where two tensors claim one byte, ' ' where free.
 std::string draw_row(const Plan& plan, const Program& program, Step step, int columns) {
@@ -73,8 +73,8 @@ int run_view(const ViewOptions& options) {
   }
   std::cout << plan.model << ", program '" << program.name << "': arena " << to_string(plan.arena) << ", one column is "
             << to_string(Bytes{plan.arena.value / options.columns})
-            << "\nW weight  O optimizer  G gradient  A activation  S statistic  T workspace  I input  . less than half "
-               "full  ! overlap\n";
+            << "\nW weight  O optimizer  G gradient  A activation  S statistic  H state  T workspace  I input  . less "
+               "than half full  ! overlap\n";
   const std::int32_t stride = std::max(1, (count + options.rows - 1) / options.rows);
   for (std::int32_t i = 0; i < count; ++i) {
     if (i % stride != 0 && Step{i} != program.peak_step) continue;

@@ -58,6 +58,28 @@ TEST(Plan, ComesBackFromJsonAsItWas) {
   }
 }
 
+TEST(Plan, HandsStateFromOneProgramToTheNext) {
+  const OpRegistry registry = tiny_registry();
+  const auto with_memory = [](Graph& g) { return g.add_input("memory", {DType::f32, {3}}, Role::state); };
+  auto [writer, x] = start();
+  writer.add_op(registry, "keep", "kept", {x, with_memory(writer)});
+  Graph reader{.tensors = {}, .ops = {}, .batch = kBatch};
+  reader.mark_output(reader.add_op(registry, "scale", "read", {with_memory(reader)}, {{"factor", 2.0}}).front());
+  PlanRequest request{
+      .model = "", .options = {}, .batch = kBatch, .device = {}, .planner_seed = 0, .budget = {}, .programs = {}};
+  request.programs = {{"write", writer, {kBatch}}, {"read", reader, {kBatch}}};
+  const Plan plan = make_plan(request, registry);
+  EXPECT_EQ(plan.persistent.at(0).role, Role::state);
+  EXPECT_EQ(check_plan(plan, registry), std::vector<std::string>{});
+  EXPECT_EQ(read_plan(write_plan(plan), "p"), plan);
+  HostMemory memory;
+  Runtime runtime(plan, registry, memory, {.poison = true, .canaries = true});
+  run_once(runtime, "write");
+  std::vector<float> expected;
+  for (std::size_t i = 0; i < 3; ++i) expected.push_back(2 * value_of("x", i));
+  EXPECT_EQ(run_once(runtime, "read").at("read"), expected);
+}
+
 TEST(Plan, NamesTheProgramsThereAre) {
   const Plan plan = two_programs(tiny_registry());
   try {

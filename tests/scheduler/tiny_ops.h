@@ -234,6 +234,20 @@ inline OpDefinition counter_op() {
   return op;
 }
 
+/// state{n}' = the first sample of x{*, n}.
+inline OpDefinition keep_op() {
+  OpDefinition op;
+  op.kind = "keep";
+  op.once = true;
+  op.infer = [](const std::vector<TensorType>& t, const Attributes&) {
+    require(t.size() == 2 && t[0].batched && t[1] == TensorType{DType::f32, {t[0].shape.back()}}, "keep");
+    return std::vector<OutputSpec>{{"", t[1], Role::state, 1}};
+  };
+  op.make_kernel = kernel(
+      [](const OpShape& s, const KernelArguments& a) { std::copy_n(in(a, 0), count_of(s.inputs[1]), out(a, 0)); });
+  return op;
+}
+
 inline OpDefinition accumulate_op() {
   OpDefinition op;
   op.kind = kAccumulateKind;
@@ -269,8 +283,9 @@ inline OpDefinition sgd_op() {
 
 inline OpRegistry tiny_registry() {
   OpRegistry registry;
-  for (OpDefinition op : {scale_op(), add_op(), dense_op(), dense_input_gradient_op(), dense_weight_gradient_op(),
-                          square_loss_op(), loss_gradient_op(), reshape_op(), counter_op(), accumulate_op(), sgd_op()})
+  for (OpDefinition op :
+       {scale_op(), add_op(), dense_op(), dense_input_gradient_op(), dense_weight_gradient_op(), square_loss_op(),
+        loss_gradient_op(), reshape_op(), counter_op(), keep_op(), accumulate_op(), sgd_op()})
     registry.add(std::move(op));
   registry.set_engine("tiny", "1");
   return registry;

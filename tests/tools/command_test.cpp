@@ -18,7 +18,7 @@ TEST_F(Command, PlanJsonHasEveryField) {
     EXPECT_TRUE(report.contains(key)) << key;
   std::int64_t sum = 0;
   for (const char* role :
-       {"weights", "optimizer", "gradients", "activations", "statistics", "workspace", "input", "other"})
+       {"weights", "optimizer", "gradients", "activations", "statistics", "state", "workspace", "input", "other"})
     sum += report.at("bytes_by_role").at(role).get<std::int64_t>();
   EXPECT_EQ(sum, report.at("live_peak_bytes"));
   EXPECT_LE(report.at("live_peak_bytes"), report.at("lower_bound_bytes"));

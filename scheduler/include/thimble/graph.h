@@ -52,7 +52,7 @@ struct Op {
   bool operator==(const Op&) const = default;
 };
 
-/// Persistent tensors keep their value between programs: weights, optimizer state, running statistics.
+/// Persistent tensors keep their value between programs: weights, optimizer state, running statistics, state.
 bool is_persistent(const Tensor& tensor);
 
 struct Graph {

@@ -5,8 +5,8 @@
 //   Plan plan = make_plan(request, registry);
 //   plan.arena;                          // decided before the first step, to the byte
 //
-// Persistent tensors (weights, optimizer state, running statistics) lie at the same offsets in every program, at the
-// bottom of the arena; the rest is placed per program above them, and the arena is as large as the largest needs.
+// Persistent tensors (weights, optimizer state, running statistics, state) lie at the same offsets in every program, at
+// the bottom of the arena; the rest is placed per program above them, and the arena is as large as the largest needs.
 #pragma once
 
 #include <map>

@@ -21,9 +21,10 @@ inline constexpr OpId kNoOp{-1};
 /// 32-bit words of its own, element e in bit e % 32 of word e / 32.
 enum class DType : std::uint8_t { f32, i32, u8, bit };
 
-/// The order is the one of reports.
-enum class Role : std::uint8_t { weight, optimizer, gradient, activation, statistic, workspace, input, other };
-inline constexpr int kRoleCount = 8;
+/// The order is the one of reports. `state` is what programs of one plan hand on to each other, as a decoder's keys,
+/// values and last positions.
+enum class Role : std::uint8_t { weight, optimizer, gradient, activation, statistic, state, workspace, input, other };
+inline constexpr int kRoleCount = 9;
 
 /// Names used in files: "f32", "weight", ... Parsing throws BadInput on unknown ones.
 std::string_view to_string(DType dtype);
