@@ -1,112 +1,29 @@
-// Attention of several heads over another sentence (Vaswani et al. 2017): softmax(q k^T / sqrt(d)), some of it dropped,
-// times v. The scores of one head of one sentence exist at a time, in a tile of the workspace; what is kept for the
-// gradient is the logarithm of each row's sum.
-#include <cmath>
-
-#include "matrix_product.h"
-#include "random_words.h"
+// Attention of several heads over another sentence. The scores of one head of one sentence exist at a time, in a tile
+// of the workspace; what is kept for the gradient is the logarithm of each row's sum.
+#include "attention_head.h"
 #include "softmax_row.h"
-#include "thimble/parallel.h"
-#include "tokens.h"
 
 namespace thimble {
 namespace {
 
-struct AttentionSizes {
-  std::int64_t sentences, rows, columns, channels, heads;  // rows: of q, columns: of k and v
-  float rate, scale;
+// Of queries and keys that are inputs `first` and `first` + 1.
+AttentionSizes sizes_of(const OpShape& shape, std::size_t first) {
+  return AttentionSizes::of(shape.inputs[first], shape.inputs[first + 1].shape[1], shape.attributes);
+}
 
-  static AttentionSizes of(const TensorType& q, const TensorType& k, const Attributes& attributes) {
-    const std::int64_t heads = int_attribute(attributes, "heads");
-    return {q.shape[0],
-            q.shape[1],
-            k.shape[1],
-            q.shape[2],
-            heads,
-            static_cast<float>(real_attribute(attributes, "rate")),
-            static_cast<float>(1 / std::sqrt(static_cast<double>(q.shape[2]) / static_cast<double>(heads)))};
-  }
-  std::int64_t head_channels() const { return channels / heads; }
-  std::int64_t tile() const { return rows * columns; }
-  std::int64_t tasks() const { return sentences * heads; }
-  Bytes workspace(int threads, std::int64_t tiles) const {
-    return align_up(Bytes{4 * tile()}, kAlignment) * tiles * slot_count(threads, tasks());
-  }
-  float* tile_of(std::byte* workspace, std::int64_t slot, std::int64_t tiles, std::int64_t which) const {
-    return floats(workspace + (align_up(Bytes{4 * tile()}, kAlignment) * (slot * tiles + which)).value);
-  }
-};
-
-// One head of one sentence, the rows and columns that are there.
-struct AttentionHead {
-  const AttentionSizes& sizes;
-  std::int64_t sentence, head, rows, columns;
-  RandomSource random;
-
-  std::int64_t at_row(std::int64_t row) const {
-    return (sentence * sizes.rows + row) * sizes.channels + head * sizes.head_channels();
-  }
-  std::int64_t at_column() const { return sentence * sizes.columns * sizes.channels + head * sizes.head_channels(); }
-  MatrixView query(const std::byte* q, bool transposed = false) const {
-    return {floats(q) + at_row(0), sizes.channels, transposed};
-  }
-  MatrixView key(const std::byte* k, bool transposed = false) const {
-    return {floats(k) + at_column(), sizes.channels, transposed};
-  }
-  MatrixView tile(const float* scores, bool transposed = false) const { return {scores, columns, transposed}; }
-  std::int64_t at_sum(std::int64_t row) const { return (sentence * sizes.rows + row) * sizes.heads + head; }
-
-  // Row t of head h takes the words of blocks (t * heads + h) * kMostPositions / 4 and on.
-  void drop(const float* from, std::int64_t row, float* to) const {
-    alignas(64) std::uint32_t words[kRandomWords];
-    for (std::int64_t s = 0; s < columns; s += kRandomWords) {
-      const std::int64_t block = (row * sizes.heads + head) * (kMostPositions / 4) + s / 4;
-      make_random_words(random, static_cast<std::uint32_t>(block), words);
-      drop_values(from + s, words, sizes.rate, to + s, std::min(kRandomWords, columns - s));
-    }
-  }
-
-  // The rows of the padding, in the head's channels.
-  void clear(std::byte* tensor, std::int64_t room, std::int64_t length) const {
-    float* first = floats(tensor) + sentence * room * sizes.channels + head * sizes.head_channels();
-    for (std::int64_t t = length; t < room; ++t) std::fill_n(first + t * sizes.channels, sizes.head_channels(), 0.0f);
-  }
-};
-
-// Where there is nothing to attend to, no row is there either.
 AttentionHead head_of(const AttentionSizes& sizes, const OpShape& shape, const KernelArguments& a, std::int64_t task,
                       std::size_t first_length) {
-  const std::int64_t sentence = task / sizes.heads;
-  const std::int64_t rows = length_of("attention", a.inputs[first_length], sentence, sizes.rows);
-  const std::int64_t columns = length_of("attention", a.inputs[first_length + 1], sentence, sizes.columns);
-  const bool is_empty = rows == 0 || columns == 0;
-  return {sizes,
-          sentence,
-          task % sizes.heads,
-          is_empty ? 0 : rows,
-          is_empty ? 0 : columns,
-          random_source(a, shape, sentence)};
+  AttentionHead head = AttentionHead::of("attention", sizes, task, a.inputs[first_length], a.inputs[first_length + 1]);
+  head.random = random_source(a, shape, head.sentence);
+  return head;
 }
 
 void forward(const OpShape& shape, const KernelArguments& a) {
-  const AttentionSizes sizes = AttentionSizes::of(shape.inputs[0], shape.inputs[1], shape.attributes);
+  const AttentionSizes sizes = sizes_of(shape, 0);
   parallel_chunks_in_slots(shape.device.threads, sizes.tasks(), [&](std::int64_t task, std::int64_t slot) {
-    const AttentionHead head = head_of(sizes, shape, a, task, 3);
-    float* scores = sizes.tile_of(a.workspace, slot, 1, 0);
-    const std::int64_t d = sizes.head_channels();
-    multiply_in_task({head.rows, head.columns, d}, head.query(a.inputs[0]), head.key(a.inputs[1], true), scores,
-                     head.columns, false);
-    for (std::int64_t t = 0; t < head.rows; ++t) {
-      float* row = scores + t * head.columns;
-      const SoftmaxRow softmax = exponentials(row, sizes.scale, row, head.columns);
-      scale_row(row, 1 / softmax.sum, head.columns);
-      floats(a.outputs[1])[head.at_sum(t)] = softmax.largest + std::log(softmax.sum);
-      if (sizes.rate != 0) head.drop(row, t, row);
-    }
-    multiply_in_task({head.rows, d, head.columns}, head.tile(scores), head.key(a.inputs[2]),
-                     floats(a.outputs[0]) + head.at_row(0), sizes.channels, false);
-    head.clear(a.outputs[0], sizes.rows, head.rows);
-    for (std::int64_t t = head.rows; t < sizes.rows; ++t) floats(a.outputs[1])[head.at_sum(t)] = 0;
+    head_of(sizes, shape, a, task, 3)
+        .attend(floats(a.inputs[0]), floats(a.inputs[1]), floats(a.inputs[2]), sizes.tile_of(a.workspace, slot, 1, 0),
+                floats(a.outputs[0]), floats(a.outputs[1]));
   });
 }
 
@@ -136,7 +53,7 @@ void pass_probabilities(const AttentionHead& head, const float* softmax, float* 
 
 // In this order q's gradient may lie over q or dy, and v's over v.
 void backward(const OpShape& shape, const KernelArguments& a) {
-  const AttentionSizes sizes = AttentionSizes::of(shape.inputs[kQ], shape.inputs[kK], shape.attributes);
+  const AttentionSizes sizes = sizes_of(shape, kQ);
   parallel_chunks_in_slots(shape.device.threads, sizes.tasks(), [&](std::int64_t task, std::int64_t slot) {
     const AttentionHead head = head_of(sizes, shape, a, task, kRowLengths);
     float* softmax = sizes.tile_of(a.workspace, slot, 3, 0);
@@ -144,19 +61,21 @@ void backward(const OpShape& shape, const KernelArguments& a) {
     float* gradient = sizes.tile_of(a.workspace, slot, 3, 2);
     const std::int64_t d = sizes.head_channels(), stride = sizes.channels;
     const ProductSizes scores{head.rows, head.columns, d}, of_columns{head.columns, d, head.rows};
-    multiply_in_task(scores, head.query(a.inputs[kQ]), head.key(a.inputs[kK], true), softmax, head.columns, false);
+    multiply_in_task(scores, head.query(floats(a.inputs[kQ])), head.key(floats(a.inputs[kK]), true), softmax,
+                     head.columns, false);
     make_probabilities(head, a, softmax, dropped);
-    multiply_in_task(scores, head.query(a.inputs[kDy]), head.key(a.inputs[kV], true), gradient, head.columns, false);
-    multiply_in_task(of_columns, head.tile(dropped, true), head.query(a.inputs[kDy]),
+    multiply_in_task(scores, head.query(floats(a.inputs[kDy])), head.key(floats(a.inputs[kV]), true), gradient,
+                     head.columns, false);
+    multiply_in_task(of_columns, head.tile(dropped, true), head.query(floats(a.inputs[kDy])),
                      floats(a.outputs[2]) + head.at_column(), stride, false);
     pass_probabilities(head, softmax, gradient);
-    multiply_in_task(of_columns, head.tile(gradient, true), head.query(a.inputs[kQ]),
+    multiply_in_task(of_columns, head.tile(gradient, true), head.query(floats(a.inputs[kQ])),
                      floats(a.outputs[1]) + head.at_column(), stride, false);
-    multiply_in_task({head.rows, d, head.columns}, head.tile(gradient), head.key(a.inputs[kK]),
+    multiply_in_task({head.rows, d, head.columns}, head.tile(gradient), head.key(floats(a.inputs[kK])),
                      floats(a.outputs[0]) + head.at_row(0), stride, false);
-    head.clear(a.outputs[0], sizes.rows, head.rows);
-    head.clear(a.outputs[1], sizes.columns, head.columns);
-    head.clear(a.outputs[2], sizes.columns, head.columns);
+    head.clear(floats(a.outputs[0]), sizes.rows, head.rows);
+    head.clear(floats(a.outputs[1]), sizes.columns, head.columns);
+    head.clear(floats(a.outputs[2]), sizes.columns, head.columns);
   });
 }
 
@@ -202,9 +121,7 @@ void register_attention(OpRegistry& registry) {
     for (int i = 0; i < 3; ++i) g.set_input_gradient(i, made[static_cast<std::size_t>(i)]);
   };
   attention.cost = [](const OpShape& s) { return cost(s, s.inputs[0], s.inputs[1], 2); };
-  attention.workspace = [](const OpShape& s) {
-    return AttentionSizes::of(s.inputs[0], s.inputs[1], s.attributes).workspace(s.device.threads, 1);
-  };
+  attention.workspace = [](const OpShape& s) { return sizes_of(s, 0).workspace(s.device.threads, 1); };
   attention.make_kernel = [](const OpShape& s) { return function_kernel(s, forward); };
   registry.add(attention);
 
@@ -220,9 +137,7 @@ void register_attention(OpRegistry& registry) {
     return std::vector<OutputSpec>{{"query", in[kQ]}, {"key", in[kK]}, {"value", in[kV]}};
   };
   back.cost = [](const OpShape& s) { return cost(s, s.inputs[kQ], s.inputs[kK], 5); };
-  back.workspace = [](const OpShape& s) {
-    return AttentionSizes::of(s.inputs[kQ], s.inputs[kK], s.attributes).workspace(s.device.threads, 3);
-  };
+  back.workspace = [](const OpShape& s) { return sizes_of(s, kQ).workspace(s.device.threads, 3); };
   back.make_kernel = [](const OpShape& s) { return function_kernel(s, backward); };
   back.in_place = {{kDy, 0}, {kQ, 0}, {kV, 2}};
   registry.add(back);
