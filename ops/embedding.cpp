@@ -5,6 +5,7 @@
 #include "accumulation.h"
 #include "thimble/parallel.h"
 #include "tokens.h"
+#include "vector_sum.h"
 
 namespace thimble {
 namespace {
@@ -14,10 +15,6 @@ constexpr std::int64_t kChunks = 16;
 THIMBLE_CLONES void scale_and_add(const float* __restrict x, float scale, const float* __restrict y,
                                   float* __restrict sum, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) sum[i] = scale * x[i] + y[i];
-}
-
-THIMBLE_CLONES void add_scaled(const float* __restrict x, float scale, float* __restrict sum, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) sum[i] += scale * x[i];
 }
 
 // Row t belongs to the position `first` + t.

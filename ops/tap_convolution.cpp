@@ -57,22 +57,33 @@ void expect_taps(const std::string& kind, const std::vector<TensorType>& in, std
   expect_tokens(kind, x);
   expect_heads(kind, x, attributes);
   expect_drop(kind, attributes);
-  if (const std::int64_t kernel = int_attribute(attributes, "kernel"); kernel < 1 || kernel > kMostTaps)
-    throw InvalidArgument(kind + ": a kernel of " + std::to_string(kernel) + "; it has from 1 to " +
-                          std::to_string(kMostTaps) + " taps");
+  expect_kernel(kind, attributes);
   expect_same(kind, in[first + 1], logits(x, TapSizes::of(x, attributes)));
   expect_lengths(kind, in[first + 2], x.shape[0]);
 }
 
-// Each tap is a product and a sum for each channel, as often as `passes` says.
 OpCost tap_cost(const OpShape& shape, double passes) {
   OpCost total = bytes_moved(shape);
-  const auto kernel = static_cast<double>(int_attribute(shape.attributes, "kernel"));
-  total.flops = passes * 2 * static_cast<double>(element_count(shape.inputs[0])) * kernel;
+  total.flops = passes * tap_flops(shape.inputs[0], shape.attributes);
   return total;
 }
 
 }  // namespace
+
+void expect_kernel(const std::string& kind, const Attributes& attributes) {
+  if (const std::int64_t kernel = int_attribute(attributes, "kernel"); kernel < 1 || kernel > kMostTaps)
+    throw InvalidArgument(kind + ": a kernel of " + std::to_string(kernel) + "; it has from 1 to " +
+                          std::to_string(kMostTaps) + " taps");
+}
+
+void make_softmax_taps(const float* logits, std::int64_t count, float* taps) {
+  const SoftmaxRow softmax = exponentials(logits, 1, taps, count);
+  scale_row(taps, 1 / softmax.sum, count);
+}
+
+double tap_flops(const TensorType& x, const Attributes& attributes) {
+  return 2 * static_cast<double>(element_count(x)) * static_cast<double>(int_attribute(attributes, "kernel"));
+}
 
 TapSizes TapSizes::of(const TensorType& x, const Attributes& attributes) {
   const std::int64_t kernel = int_attribute(attributes, "kernel");
@@ -86,8 +97,7 @@ TapSizes TapSizes::of(const TensorType& x, const Attributes& attributes) {
 
 // Row t of head h takes the words of blocks (t * heads + h) * kRandomBlocks and on.
 void TapHead::make_taps(std::int64_t row, RowTaps& taps) const {
-  const SoftmaxRow softmax = exponentials(logits + row * logit_stride, 1, taps.softmax, sizes.kernel);
-  scale_row(taps.softmax, 1 / softmax.sum, sizes.kernel);
+  make_softmax_taps(logits + row * logit_stride, sizes.kernel, taps.softmax);
   if (sizes.rate == 0) {
     std::copy_n(taps.softmax, sizes.kernel, taps.dropped);
     return;

@@ -25,6 +25,15 @@ struct RowTaps {
   std::uint32_t words[kRandomWords];
 };
 
+/// Attribute `kernel`.
+void expect_kernel(const std::string& kind, const Attributes& attributes);
+
+/// Taps of one row: the softmax of `count` logits.
+void make_softmax_taps(const float* logits, std::int64_t count, float* taps);
+
+/// 2 FLOPs for each tap of each channel of x.
+double tap_flops(const TensorType& x, const Attributes& attributes);
+
 /// One head of one sentence. Addresses are of the sentence's first row; logits of row t begin at t * logit_stride.
 struct TapHead {
   TapSizes sizes;
