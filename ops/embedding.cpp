@@ -1,10 +1,11 @@
 // Rows of a table, scaled, with sinusoidal positions added (Vaswani et al. 2017, in the layout of fairseq: all sines,
-// then all cosines). Its gradient adds up, for each row of the table, what its tokens got.
+// then all cosines). Its gradient adds up, for each row of the table, what its tokens got. A decoder's step looks up
+// rows that are all at one position.
 #include <cmath>
 
 #include "accumulation.h"
+#include "decoding.h"
 #include "thimble/parallel.h"
-#include "tokens.h"
 #include "vector_sum.h"
 
 namespace thimble {
@@ -37,21 +38,37 @@ std::int64_t checked_id(const char* kind, std::int32_t id, std::int64_t vocabula
   return id;
 }
 
-void forward(const OpShape& shape, const KernelArguments& a) {
+// Row t of every sentence gets the positions from t * stride on.
+void look_up(const char* kind, const OpShape& shape, const KernelArguments& a, const float* positions,
+             std::int64_t stride) {
   const std::int64_t room = shape.outputs[0].shape[1], channels = shape.outputs[0].shape[2];
   const std::int64_t vocabulary = shape.inputs[2].shape[0];
   const auto scale = static_cast<float>(real_attribute(shape.attributes, "scale"));
-  float* positions = floats(a.workspace);
-  make_positions(room, channels, int_attribute(shape.attributes, "first_position"), shape.device.threads, positions);
   parallel_chunks(shape.device.threads, shape.outputs[0].shape[0], [&](std::int64_t b) {
-    const std::int64_t length = length_of("embedding", a.inputs[1], b, room);
+    const std::int64_t length = length_of(kind, a.inputs[1], b, room);
     float* y = floats(a.outputs[0]) + b * room * channels;
     for (std::int64_t t = 0; t < length; ++t) {
-      const std::int64_t id = checked_id("embedding", integers(a.inputs[0])[b * room + t], vocabulary);
-      scale_and_add(floats(a.inputs[2]) + id * channels, scale, positions + t * channels, y + t * channels, channels);
+      const std::int64_t id = checked_id(kind, integers(a.inputs[0])[b * room + t], vocabulary);
+      scale_and_add(floats(a.inputs[2]) + id * channels, scale, positions + t * stride, y + t * channels, channels);
     }
     std::fill(y + length * channels, y + room * channels, 0.0f);
   });
+}
+
+void forward(const OpShape& shape, const KernelArguments& a) {
+  const std::int64_t room = shape.outputs[0].shape[1], channels = shape.outputs[0].shape[2];
+  float* positions = floats(a.workspace);
+  make_positions(room, channels, int_attribute(shape.attributes, "first_position"), shape.device.threads, positions);
+  look_up("embedding", shape, a, positions, channels);
+}
+
+// All rows are at one position.
+void forward_at(const OpShape& shape, const KernelArguments& a) {
+  const std::int64_t position = position_of("embedding_at", a.inputs[3]);
+  float* positions = floats(a.workspace);
+  make_positions(1, shape.outputs[0].shape[2], int_attribute(shape.attributes, "first_position") + position, 1,
+                 positions);
+  look_up("embedding_at", shape, a, positions, 0);
 }
 
 // Each task some channels of the whole table, over the tokens in order.
@@ -75,19 +92,31 @@ void backward(const OpShape& shape, const KernelArguments& a) {
   });
 }
 
-std::vector<OutputSpec> infer(const std::vector<TensorType>& in, const Attributes& attributes) {
-  expect_inputs("embedding", in, 3);
-  expect_ids("embedding", in[0]);
-  expect_lengths("embedding", in[1], in[0].shape[0]);
-  expect_rank("embedding", in[2], 2);
+// Ids, lengths and table are the first three inputs.
+std::vector<OutputSpec> infer_rows(const std::string& kind, const std::vector<TensorType>& in,
+                                   const Attributes& attributes) {
+  expect_ids(kind, in[0]);
+  expect_lengths(kind, in[1], in[0].shape[0]);
+  expect_rank(kind, in[2], 2);
   real_attribute(attributes, "scale");
   int_attribute(attributes, "first_position");
   if (in[2].batched || in[2].shape[1] % 2 != 0 || in[2].shape[1] < 4)
-    throw InvalidArgument("embedding: rows of " + std::to_string(in[2].shape[1]) +
+    throw InvalidArgument(kind + ": rows of " + std::to_string(in[2].shape[1]) +
                           " values; an even number from 4 on is needed for sines and cosines");
   const TensorType y{DType::f32, {in[0].shape[0], in[0].shape[1], in[2].shape[1]}, true};
-  expect_tokens("embedding", y);
+  expect_tokens(kind, y);
   return outputs_like(y);
+}
+
+std::vector<OutputSpec> infer(const std::vector<TensorType>& in, const Attributes& attributes) {
+  expect_inputs("embedding", in, 3);
+  return infer_rows("embedding", in, attributes);
+}
+
+std::vector<OutputSpec> infer_at(const std::vector<TensorType>& in, const Attributes& attributes) {
+  expect_inputs("embedding_at", in, 4);
+  expect_position("embedding_at", in[3]);
+  return infer_rows("embedding_at", in, attributes);
 }
 
 std::vector<OutputSpec> infer_backward(const std::vector<TensorType>& in, const Attributes& attributes) {
@@ -128,6 +157,14 @@ void register_embedding(OpRegistry& registry) {
   embedding.workspace = [](const OpShape& s) { return Bytes{4 * s.outputs[0].shape[1] * s.outputs[0].shape[2]}; };
   embedding.make_kernel = [](const OpShape& s) { return function_kernel(s, forward); };
   registry.add(embedding);
+
+  OpDefinition at;
+  at.kind = "embedding_at";
+  at.infer = infer_at;
+  at.cost = cost;
+  at.workspace = [](const OpShape& s) { return Bytes{4 * s.outputs[0].shape[2]}; };
+  at.make_kernel = [](const OpShape& s) { return function_kernel(s, forward_at); };
+  registry.add(at);
 
   OpDefinition back;
   back.kind = "embedding_backward";

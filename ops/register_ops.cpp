@@ -55,6 +55,10 @@ void register_ops(OpRegistry& registry) {
   register_light_conv(registry);
   register_attention(registry);
   register_vocabulary_loss(registry);
+  register_keep_rows(registry);
+  register_pool_attention(registry);
+  register_step_conv(registry);
+  register_best_tokens(registry);
   const dnnl::version_t* version = dnnl::version();
   registry.set_engine("onednn", std::to_string(version->major) + "." + std::to_string(version->minor) + "." +
                                     std::to_string(version->patch));

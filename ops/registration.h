@@ -43,6 +43,10 @@ void register_dynamic_conv(OpRegistry& registry);
 void register_light_conv(OpRegistry& registry);
 void register_attention(OpRegistry& registry);
 void register_vocabulary_loss(OpRegistry& registry);
+void register_keep_rows(OpRegistry& registry);
+void register_pool_attention(OpRegistry& registry);
+void register_step_conv(OpRegistry& registry);
+void register_best_tokens(OpRegistry& registry);
 
 inline void expect_inputs(const std::string& kind, const std::vector<TensorType>& inputs, std::size_t count) {
   if (inputs.size() != count)

@@ -107,6 +107,53 @@ TEST_F(OpRules, TapConvolutionsRefuseHeadsKernelsAndRatesThatCannotBe) {
               HasSubstr("other batches"));
 }
 
+TEST_F(OpRules, StepsOfADecoderRefusePoolsAndAncestorsThatDoNotFit) {
+  const TensorType position{DType::i32, {1}, false}, x = batched({3, 4, 12});
+  const Attributes taps{{"heads", std::int64_t{2}}, {"kernel", std::int64_t{5}}};
+  const auto step = [&](TensorType logits, std::int64_t rows, std::int64_t slots, std::int64_t depth, TensorType at) {
+    return refusal("step_conv", {x, logits, plain({rows, slots, 12}), integers({3, 4, depth}), integers({3}), at},
+                   taps);
+  };
+  EXPECT_EQ(step(batched({3, 4, 10}), 12, 5, 4, position), "accepted");
+  EXPECT_THAT(step(batched({3, 4, 8}), 12, 5, 4, position), HasSubstr("differ"));
+  EXPECT_THAT(step(batched({3, 4, 10}), 11, 5, 4, position), HasSubstr("pool of 11 rows"));
+  EXPECT_THAT(step(batched({3, 4, 10}), 12, 4, 4, position), HasSubstr("whose rows do not fit"));
+  EXPECT_THAT(step(batched({3, 4, 10}), 12, 5, 3, position), HasSubstr("4 positions or more"));
+  EXPECT_THAT(step(batched({3, 4, 10}), 12, 5, 4, integers({1})), HasSubstr("the position"));
+
+  EXPECT_EQ(refusal("keep_rows", {x, plain({12, 12})}), "accepted");
+  EXPECT_THAT(refusal("keep_rows", {x, plain({11, 12})}), HasSubstr("3 sentences of 4 rows"));
+  EXPECT_THAT(refusal("keep_rows", {x, plain({12, 11})}), HasSubstr("whose rows do not fit"));
+  EXPECT_THAT(refusal("keep_rows", {x, batched({12, 12})}), HasSubstr("batched"));
+
+  const auto attend = [&](const TensorType& keys, const TensorType& values, std::int64_t room) {
+    return refusal("pool_attention", {x, keys, values, integers({3}), integers({3})},
+                   {{"heads", std::int64_t{2}}, {"room", room}});
+  };
+  EXPECT_EQ(attend(plain({27, 12}), plain({27, 12}), 9), "accepted");
+  EXPECT_THAT(attend(plain({26, 12}), plain({26, 12}), 9), HasSubstr("3 sentences of 9 rows"));
+  EXPECT_THAT(attend(plain({27, 12}), plain({28, 12}), 9), HasSubstr("differ"));
+  EXPECT_THAT(attend(plain({27, 12}), plain({27, 12}), 0), HasSubstr("room for 0 keys"));
+  EXPECT_THAT(attend(plain({9999, 12}), plain({9999, 12}), 1025), HasSubstr("room for 1025 keys"));
+
+  EXPECT_THAT(refusal("embedding_at", {integers({3, 4}), integers({3}), plain({9, 8}), integers({1})},
+                      {{"scale", 1.0}, {"first_position", std::int64_t{2}}}),
+              HasSubstr("the position"));
+}
+
+TEST_F(OpRules, BestTokensRefusesMoreThanThereAre) {
+  const auto best = [&](std::int64_t channels, std::int64_t count, std::int64_t first, std::int64_t slice) {
+    return refusal("best_tokens", {batched({3, 4, 12}), plain({9, channels}), integers({3})},
+                   {{"count", count}, {"first", first}, {"slice", slice}});
+  };
+  EXPECT_EQ(best(12, 7, 2, 1), "accepted");
+  EXPECT_THAT(best(12, 8, 2, 1), HasSubstr("8 of the 9 entries"));
+  EXPECT_THAT(best(12, 0, 2, 1), HasSubstr("0 of the 9 entries"));
+  EXPECT_THAT(best(12, 1, -1, 1), HasSubstr("from entry -1"));
+  EXPECT_THAT(best(12, 7, 2, 0), HasSubstr("slice of 0"));
+  EXPECT_THAT(best(11, 7, 2, 1), HasSubstr("output matrix"));
+}
+
 // Ids, lengths and the count of tokens come from data: a kernel checks them before it reads by them.
 TEST_F(OpRules, KernelsOnSentencesRefuseWhatDataMayNotHold) {
   const auto refusal_of = [&](std::int32_t id, std::int32_t length, std::int64_t terms) {

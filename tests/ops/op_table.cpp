@@ -451,6 +451,7 @@ std::vector<Row> op_table() {
   add_group_norm_convolutions(rows);
   add_group_norm_pools(rows);
   add_token_rows(rows);
+  add_decoding_rows(rows);
   return rows;
 }
 

@@ -27,8 +27,8 @@ const OpRegistry& registry() {
 }
 
 TensorType type_of(const RowInput& input) {
-  const bool is_whole = input.fill == Fill::labels || input.fill == Fill::lengths;
-  return {is_whole ? DType::i32 : DType::f32, input.shape, input.batched};
+  const bool is_real = input.fill == Fill::normal || input.fill == Fill::positive;
+  return {is_real ? DType::f32 : DType::i32, input.shape, input.batched};
 }
 
 std::int64_t samples_of(const Row& row) { return row.inputs[0].batched ? row.inputs[0].shape[0] : 6; }
@@ -37,14 +37,16 @@ ByteVector random_bytes(const TensorType& type, const RowInput& input, double of
   ByteVector bytes(static_cast<std::size_t>(bytes_of(type).value));
   for (std::size_t at = 0; at < bytes.size(); at += 4) {
     const auto value = static_cast<float>(std::normal_distribution<double>()(random) + offset);
-    const auto label = static_cast<std::int32_t>(random() % static_cast<std::uint64_t>(input.limit));
+    const bool is_constant = input.fill == Fill::constant;
+    const auto label = static_cast<std::int32_t>(
+        is_constant ? input.limit : static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(input.limit)));
     const float positive = std::fabs(value) + 0.5f;
     const auto length = static_cast<std::int32_t>(at == 0 ? 1 : at == 4 ? input.limit : at == 8 ? 0 : label + 1);
     std::memcpy(&bytes[at],
-                input.fill == Fill::labels     ? static_cast<const void*>(&label)
-                : input.fill == Fill::lengths  ? static_cast<const void*>(&length)
-                : input.fill == Fill::positive ? static_cast<const void*>(&positive)
-                                               : static_cast<const void*>(&value),
+                is_constant || input.fill == Fill::labels ? static_cast<const void*>(&label)
+                : input.fill == Fill::lengths             ? static_cast<const void*>(&length)
+                : input.fill == Fill::positive            ? static_cast<const void*>(&positive)
+                                                          : static_cast<const void*>(&value),
                 4);
   }
   return bytes;

@@ -5,12 +5,6 @@
 namespace thimble::testing {
 namespace {
 
-RowInput ids(Shape shape, std::int64_t limit, int lengths) {
-  return {std::move(shape), true, Fill::labels, limit, lengths};
-}
-RowInput lengths(std::int64_t count, std::int64_t room) { return {{count}, true, Fill::lengths, room}; }
-RowInput tokens(Shape shape, int lengths) { return {std::move(shape), true, Fill::normal, 3, lengths}; }
-
 // Layers on sentences; what no sentence has is NaN where nothing may read it.
 void add_linear_on_tokens(std::vector<Row>& rows) {
   const auto row = [&](const std::string& name, Shape x, Shape w, bool bias) {

@@ -372,6 +372,7 @@ std::vector<Array> forward_reference(const ReferenceCall& call) {
     return {summed(call, db, 1)};
   }
   if (auto outputs = token_forward_reference(call); !outputs.empty()) return outputs;
+  if (auto outputs = decoding_forward_reference(call); !outputs.empty()) return outputs;
   throw std::logic_error("no reference for " + kind);
 }
 
