@@ -272,7 +272,9 @@ class BestTokensRule : public Decoding {
 };
 
 TEST_F(BestTokensRule, GivesEqualOnesByIdAndNoneBelowTheFirst) {
-  const auto made = best({9, 9, 1, 3, 2, 3, 0, 3, 1}, 6, 2);
+  const Floats logits{9, 9, 1, 3, 2, 3, 0, 3, 1};
+  EXPECT_EQ(values_from<std::int32_t>(best(logits, 5, 2)[1]), (Ints{3, 5, 7, 4, 2}));  // and not the equal entry 8
+  const auto made = best(logits, 6, 2);
   EXPECT_EQ(values_from<std::int32_t>(made[1]), (Ints{3, 5, 7, 4, 2, 8}));
   const Floats scores = values_from<float>(made[0]);
   const double sum = 2 * std::exp(9) + 3 * std::exp(3) + std::exp(2) + 2 * std::exp(1) + 1;
