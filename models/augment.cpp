@@ -2,12 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <string>
 
 #include "thimble/error.h"
 #include "thimble/initialize.h"
-#include "thimble/philox.h"
+#include "thimble/shuffle.h"
 
 namespace thimble {
 namespace {
@@ -25,31 +24,10 @@ constexpr NormalizedValues kNormalized = [] {
   return table;
 }();
 
-constexpr PhiloxBlock random_block(std::uint64_t seed, std::uint64_t purpose, std::uint64_t epoch,
-                                   std::uint64_t value) {
-  return philox({static_cast<std::uint32_t>(value), static_cast<std::uint32_t>(value >> 32),
-                 static_cast<std::uint32_t>(epoch), static_cast<std::uint32_t>(epoch >> 32)},
-                seed ^ purpose);
-}
-
 // -1 is 1 and 32 is 30: the border itself is not repeated.
 constexpr std::int64_t reflect(std::int64_t i) {
   if (i < 0) return -i;
   return i < kPictureSide ? i : 2 * (kPictureSide - 1) - i;
-}
-
-// One pass of a balanced Feistel network over 2 * half_bits bits: a permutation whatever its rounds compute.
-std::uint64_t feistel(std::uint64_t value, unsigned half_bits, std::uint64_t seed, std::uint64_t epoch) {
-  constexpr int kRounds = 6;
-  const std::uint64_t mask = (std::uint64_t{1} << half_bits) - 1;
-  std::uint64_t left = value >> half_bits, right = value & mask;
-  for (std::uint64_t round = 0; round < kRounds; ++round) {
-    const PhiloxBlock random = random_block(seed, stable_hash("shuffle") + round, epoch, right);
-    const std::uint64_t next = left ^ (random[0] & mask);
-    left = right;
-    right = next;
-  }
-  return left << half_bits | right;
 }
 
 // How many samples there is room for.
@@ -73,21 +51,8 @@ void write_sample(const Dataset& dataset, std::int64_t index, const Crop& crop, 
 
 }  // namespace
 
-std::int64_t shuffled_index(std::uint64_t seed, std::int64_t epoch, std::int64_t position, std::int64_t size) {
-  if (position < 0 || position >= size)
-    throw InvalidArgument("shuffle: position " + std::to_string(position) + " of " + std::to_string(size));
-  constexpr unsigned kLeastHalf = 4;  // smaller networks mix badly
-  const auto bits = static_cast<unsigned>(std::bit_width(static_cast<std::uint64_t>(size)));
-  const unsigned half_bits = std::max(kLeastHalf, (bits + 1) / 2);
-  auto value = static_cast<std::uint64_t>(position);
-  do value = feistel(value, half_bits, seed, static_cast<std::uint64_t>(epoch));
-  while (value >= static_cast<std::uint64_t>(size));
-  return static_cast<std::int64_t>(value);
-}
-
 Crop random_crop(std::uint64_t seed, std::int64_t epoch, std::int64_t index) {
-  const PhiloxBlock random =
-      random_block(seed, stable_hash("crop"), static_cast<std::uint64_t>(epoch), static_cast<std::uint64_t>(index));
+  const PhiloxBlock random = random_block_of_epoch(seed, stable_hash("crop"), epoch, static_cast<std::uint64_t>(index));
   constexpr std::uint64_t kPlaces = 2 * kCropPadding + 1;
   return {.row = static_cast<int>(random[0] * kPlaces >> 32),
           .column = static_cast<int>(random[1] * kPlaces >> 32),

@@ -75,6 +75,14 @@ std::vector<std::int64_t> choose_rooms(std::span<const std::int64_t> lengths, st
   return chosen;
 }
 
-std::vector<std::int64_t> usual_rooms() { return {8, 11, 15, 20, 26, 34, 44, 57, 74, 98, 131, 176}; }
+std::vector<std::int64_t> usual_rooms(std::int64_t longest) {
+  if (longest < 1 || longest > kLongest)
+    throw InvalidArgument("buckets: a longest sentence of " + std::to_string(longest) + " ids; it has from 1 to " +
+                          std::to_string(kLongest));
+  std::vector<std::int64_t> rooms{8, 11, 15, 20, 26, 34, 44, 57, 74, 98, 131, 176, 235, 313, 417, 556, 741, 1024};
+  std::erase_if(rooms, [&](std::int64_t room) { return room >= longest; });
+  rooms.push_back(longest);
+  return rooms;
+}
 
 }  // namespace thimble

@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "text_lines.h"
 #include "thimble/error.h"
+#include "thimble/text_lines.h"
 #include "thimble/vocabulary.h"
 #include "utf8.h"
 

@@ -3,6 +3,7 @@
 #include <charconv>
 #include <limits>
 #include <map>
+#include <memory>
 #include <set>
 
 #include "thimble/error.h"
@@ -99,6 +100,12 @@ class RecordReader {
   const std::string& path_;
 };
 
+// State is named after what it is of.
+bool is_state(const std::string& name, const SafetensorsHeader& header) {
+  const std::size_t dot = name.rfind('.');
+  return dot != std::string::npos && header.find(std::string_view(name).substr(0, dot)) != nullptr;
+}
+
 CheckpointRecord read_record(const std::map<std::string, std::string>& metadata, const std::string& path) {
   constexpr std::int64_t kMost = std::int64_t{1} << 62;
   const RecordReader reader(metadata, path);
@@ -163,6 +170,34 @@ InitialWeights load_weights(const std::string& path, const std::vector<Checkpoin
     throw BadInput(path + ": lacks weights or statistics of the model: " + listed(matched.missing_model));
   read_all(file, matched.entries, tensors);
   return {std::move(matched.missing_optimizer), std::move(matched.unused)};
+}
+
+void average_checkpoints(const std::vector<std::string>& paths, const std::string& to) {
+  if (paths.empty()) throw InvalidArgument("average: there is no checkpoint");
+  std::vector<std::unique_ptr<SafetensorsReader>> files;
+  for (const std::string& path : paths) files.push_back(std::make_unique<SafetensorsReader>(path));
+  const SafetensorsHeader& first = files.front()->header();
+  std::vector<std::vector<float>> means;
+  std::vector<SafetensorsTensor> tensors;
+  for (const SafetensorsEntry& entry : first.tensors) {
+    if (is_state(entry.name, first)) continue;
+    const auto count = static_cast<std::size_t>(entry.end - entry.begin) / sizeof(float);
+    std::vector<float> values(count);
+    std::vector<double> sums(count, 0.0);
+    for (std::size_t i = 0; i < files.size(); ++i) {
+      const SafetensorsEntry* found = files[i]->header().find(entry.name);
+      if (found == nullptr || found->dtype != "F32" || found->shape != entry.shape ||
+          files[i]->header().tensors.size() != first.tensors.size())
+        throw BadInput(paths[i] + ": has not the tensors of " + paths.front() + "; '" + entry.name + "' is to be " +
+                       shape_text("F32", entry.shape));
+      files[i]->read(*found, std::as_writable_bytes(std::span(values)));
+      for (std::size_t k = 0; k < count; ++k) sums[k] += static_cast<double>(values[k]);
+    }
+    for (std::size_t k = 0; k < count; ++k) values[k] = static_cast<float>(sums[k] / static_cast<double>(files.size()));
+    means.push_back(std::move(values));
+    tensors.push_back({entry.name, entry.dtype, entry.shape, std::as_bytes(std::span(means.back()))});
+  }
+  write_safetensors(to, tensors, {{"averaged", std::to_string(files.size())}});
 }
 
 }  // namespace thimble

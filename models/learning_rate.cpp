@@ -19,6 +19,14 @@ std::string shortest(double value) {
   return {text, end};
 }
 
+constexpr double kFirstRate = 1e-7;  // where inverse_sqrt begins, as in the recipe
+
+double inverse_sqrt(double base, std::int64_t step, std::int64_t warmup) {
+  const auto now = static_cast<double>(step), rising = static_cast<double>(warmup);
+  if (step < warmup) return kFirstRate + (base - kFirstRate) * now / rising;
+  return base * std::sqrt(std::max(rising, 1.0) / std::max(now, 1.0));
+}
+
 double half_cosine(double part) { return 0.5 * (1 + std::cos(std::numbers::pi * part)); }
 
 }  // namespace
@@ -28,10 +36,13 @@ ScheduleKind parse_schedule(std::string_view text) {
   if (text == "cosine") return ScheduleKind::cosine;
   if (text == "one_cycle") return ScheduleKind::one_cycle;
   if (text == "constant") return ScheduleKind::constant;
-  throw InvalidArgument("schedule '" + std::string(text) + "' is unknown; there are step, cosine, one_cycle, constant");
+  if (text == "inverse_sqrt") return ScheduleKind::inverse_sqrt;
+  throw InvalidArgument("schedule '" + std::string(text) +
+                        "' is unknown; there are step, cosine, one_cycle, constant, inverse_sqrt");
 }
 
 float LearningRateSchedule::at(std::int64_t step, std::int64_t total_steps) const {
+  if (kind == ScheduleKind::inverse_sqrt) return static_cast<float>(inverse_sqrt(base, step, warmup_steps));
   const auto total = static_cast<double>(std::max<std::int64_t>(total_steps, 1));
   const double part = static_cast<double>(step) / total;
   double rate = base;
@@ -48,12 +59,14 @@ float LearningRateSchedule::at(std::int64_t step, std::int64_t total_steps) cons
 }
 
 std::string to_string(const LearningRateSchedule& schedule) {
-  constexpr const char* kNames[] = {"step", "cosine", "one_cycle", "constant"};
+  constexpr const char* kNames[] = {"step", "cosine", "one_cycle", "constant", "inverse_sqrt"};
   std::string text = shortest(schedule.base) + " " + kNames[static_cast<std::size_t>(schedule.kind)];
   if (schedule.kind == ScheduleKind::step) {
     text += " x" + shortest(schedule.factor) + " at";
     for (double milestone : schedule.milestones) text += " " + shortest(milestone);
   }
+  if (schedule.kind == ScheduleKind::inverse_sqrt)
+    return text + ", warmup " + std::to_string(schedule.warmup_steps) + " steps";
   if (schedule.kind != ScheduleKind::one_cycle && schedule.warmup != 0) text += ", warmup " + shortest(schedule.warmup);
   return text;
 }

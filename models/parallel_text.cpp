@@ -1,7 +1,7 @@
 #include "thimble/parallel_text.h"
 
-#include "text_lines.h"
 #include "thimble/error.h"
+#include "thimble/text_lines.h"
 
 namespace thimble {
 namespace {
@@ -46,7 +46,7 @@ class Side {
 
 LoadedPairs read_parallel_text(const std::string& source_file, const std::string& target_file,
                                const Vocabulary& source_vocabulary, const Vocabulary& target_vocabulary,
-                               std::int64_t longest) {
+                               std::int64_t longest, const LineToPieces& to_pieces) {
   if (longest < 2)
     throw InvalidArgument("parallel text: a longest sentence of " + std::to_string(longest) +
                           " ids leaves nothing; a piece and </s> are 2");
@@ -57,8 +57,8 @@ LoadedPairs read_parallel_text(const std::string& source_file, const std::string
     if (source_line.has_value() != target_line.has_value()) refuse_counts(source, target);
     if (!source_line) break;
     ++report.lines;
-    source.append(*source_line);
-    target.append(*target_line);
+    source.append(to_pieces ? to_pieces(*source_line) : *source_line);
+    target.append(to_pieces ? to_pieces(*target_line) : *target_line);
     const bool is_empty = source.pending() == 1 || target.pending() == 1;
     const bool is_too_long = source.pending() > longest || target.pending() > longest;
     report.empty += is_empty;

@@ -9,8 +9,8 @@
 #include <unordered_map>
 
 #include "pending_file.h"
-#include "text_lines.h"
 #include "thimble/error.h"
+#include "thimble/text_lines.h"
 #include "utf8.h"
 
 namespace thimble {

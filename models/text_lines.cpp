@@ -1,4 +1,4 @@
-#include "text_lines.h"
+#include "thimble/text_lines.h"
 
 #include <cerrno>
 #include <cstdio>

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "plan_options.h"
 #include "thimble/augment.h"
-#include "thimble/checkpoint.h"
 #include "thimble/error.h"
 #include "thimble/training_plan.h"
 #include "thimble/wide_resnet.h"
@@ -11,48 +11,36 @@
 namespace thimble {
 namespace {
 
-// Checkpoints belong to a model and how it is trained, not to a plan: another cut may go on from them.
-std::string persistent_signature(const Plan& plan) {
-  std::string text = plan.model;
-  for (const PersistentTensor& tensor : plan.persistent) {
-    text += ";" + tensor.name;
-    for (std::int64_t extent : tensor.type.shape) text += "," + std::to_string(extent);
-  }
-  return std::to_string(stable_hash(text));
-}
-
 // From the plan's options: persistent tensors do not show it.
 std::string optimizer_text(const Plan& plan) {
-  const auto option = [&](const char* name) { return plan.options.at(name); };
+  const auto option = [&](const char* name) { return plan_option(plan, name); };
   return (option("nesterov") == "1" ? "nesterov " : "momentum ") + option("momentum") + ", weight decay " +
          option("weight_decay");
 }
 
-std::vector<CheckpointTensor> persistent_views(Runtime& runtime) {
-  std::vector<CheckpointTensor> views;
-  for (const PersistentTensor& tensor : runtime.plan().persistent)
-    views.push_back({tensor.name, tensor.type, tensor.role, runtime.persistent(tensor.name).data()});
-  return views;
+std::string regularization_text(const Plan& plan, bool augment) {
+  return "dropout " + plan_option(plan, "dropout") + (augment ? ", crop and flip" : "");
 }
 
 }  // namespace
 
-Trainer::Trainer(Runtime& runtime, const Dataset& train, const Dataset& test, TrainerOptions options)
-    : runtime_(runtime), train_(train), test_(test), options_(options), batch_(runtime.plan().batch) {
-  const Plan& plan = runtime.plan();
-  const TrainingChoices choices = choices_of(plan);
+Trainer::Trainer(Runtime& runtime, const Dataset& train, const Dataset& test, RunOptions options, bool augment)
+    : TrainingRun(runtime, std::move(options), (train.size() + runtime.plan().batch - 1) / runtime.plan().batch,
+                  {.data_name = train.name,
+                   .optimizer = optimizer_text(runtime.plan()),
+                   .regularization = regularization_text(runtime.plan(), augment),
+                   .batch = runtime.plan().batch}),
+      train_(train),
+      test_(test),
+      batch_(runtime.plan().batch),
+      evaluation_batch_(runtime.plan().program(kEvaluateProgram).graph.batch) {
+  const TrainingChoices choices = choices_of(runtime.plan());
   if (train.size() != choices.train_samples || test.size() != choices.test_samples)
     throw InvalidArgument("trainer: the plan was made for " + std::to_string(choices.train_samples) + " + " +
                           std::to_string(choices.test_samples) + " samples, the data has " +
                           std::to_string(train.size()) + " + " + std::to_string(test.size()) + "; plan again");
-  evaluation_batch_ = plan.program(kEvaluateProgram).graph.batch;
-  steps_per_epoch_ = (train.size() + batch_ - 1) / batch_;
-  total_steps_ = options_.steps > 0 ? options_.steps : options_.epochs * steps_per_epoch_;
-  graph_hash_ = persistent_signature(plan);
-  scalars_.seed = options_.seed;
-  fill_training_ = [this](ProgramView& view) {
-    const std::int64_t epoch = step_ / steps_per_epoch_;
-    fill_training_batch(train_, options_.seed, epoch, samples_begin_ + view.samples().begin, options_.augment,
+  fill_training_ = [this, augment](ProgramView& view) {
+    fill_training_batch(train_, seed(), epoch(), samples_begin_ + view.samples().begin, augment,
                         view.as<float>("images"), view.as<std::int32_t>("labels"));
   };
   fill_evaluation_ = [this](ProgramView& view) {
@@ -65,28 +53,22 @@ Trainer::Trainer(Runtime& runtime, const Dataset& train, const Dataset& test, Tr
   };
 }
 
-void Trainer::initialize() {
-  for (const PersistentTensor& tensor : runtime_.plan().persistent) {
-    const std::span<std::byte> bytes = runtime_.persistent(tensor.name);
-    initialize_parameter({reinterpret_cast<float*>(bytes.data()), bytes.size() / sizeof(float)}, tensor.name,
-                         tensor.type, options_.seed);
-  }
-}
+std::int64_t Trainer::next_samples() const { return std::min(batch_, train_.size() - step_of_epoch() * batch_); }
+
+std::string Trainer::next_program() const { return next_samples() == batch_ ? kTrainProgram : kTrainShortProgram; }
 
 StepResult Trainer::step() {
-  const std::int64_t in_epoch = step_ % steps_per_epoch_;
-  samples_begin_ = in_epoch * batch_;
-  const std::int64_t samples = std::min(batch_, train_.size() - samples_begin_);
-  scalars_.step = step_;
-  scalars_.learning_rate = options_.learning_rate.at(step_, total_steps_);
+  const std::int64_t samples = next_samples();
+  samples_begin_ = step_of_epoch() * batch_;
   loss_sum_ = correct_sum_ = 0;
-  runtime_.run(samples == batch_ ? kTrainProgram : kTrainShortProgram, scalars_, fill_training_, read_);
-  ++step_;
-  return {.step = step_,
-          .epoch = static_cast<double>(step_) / static_cast<double>(steps_per_epoch_),
+  const StepScalars& scalars = begin_step();
+  runtime().run(samples == batch_ ? kTrainProgram : kTrainShortProgram, scalars, fill_training_, read_);
+  end_step();
+  return {.step = steps_done(),
+          .epoch = epochs_done(),
           .loss = loss_sum_,
           .accuracy = correct_sum_ / static_cast<double>(samples),
-          .learning_rate = scalars_.learning_rate,
+          .learning_rate = scalars.learning_rate,
           .samples = samples};
 }
 
@@ -96,8 +78,7 @@ EvaluationResult Trainer::evaluate() {
   for (samples_begin_ = 0; samples_begin_ < test_.size(); samples_begin_ += evaluation_batch_) {
     const std::int64_t samples = std::min(evaluation_batch_, test_.size() - samples_begin_);
     loss_sum_ = correct_sum_ = 0;
-    runtime_.run(samples == evaluation_batch_ ? kEvaluateProgram : kEvaluateShortProgram, scalars_, fill_evaluation_,
-                 read_);
+    runtime().run(samples == evaluation_batch_ ? kEvaluateProgram : kEvaluateShortProgram, {}, fill_evaluation_, read_);
     loss += loss_sum_ * static_cast<double>(samples);
     correct += correct_sum_;
     total.samples += samples;
@@ -105,50 +86,6 @@ EvaluationResult Trainer::evaluate() {
   total.loss = loss / static_cast<double>(total.samples);
   total.accuracy = correct / static_cast<double>(total.samples);
   return total;
-}
-
-CheckpointRecord Trainer::record_of_run() const {
-  return {.graph_hash = graph_hash_,
-          .arithmetic_hash = runtime_.plan().arithmetic_hash,
-          .data_name = train_.name,
-          .learning_rate = to_string(options_.learning_rate),
-          .optimizer = optimizer_text(runtime_.plan()),
-          .regularization =
-              "dropout " + runtime_.plan().options.at("dropout") + (options_.augment ? ", crop and flip" : ""),
-          .seed = options_.seed,
-          .step = step_,
-          .total_steps = total_steps_,
-          .batch = batch_};
-}
-
-void Trainer::save(const std::string& path) {
-  runtime_.run(kSaveProgram, scalars_, nullptr,
-               [&](ProgramView&) { save_checkpoint(path, persistent_views(runtime_), record_of_run()); });
-}
-
-void Trainer::load(const std::string& path) {
-  const CheckpointRecord run = record_of_run();
-  const auto accept = [&](const CheckpointRecord& record) {
-    const auto expect = [&](const std::string& what, const std::string& found, const std::string& wanted) {
-      if (found != wanted)
-        throw BadInput(path + ": is of " + what + " " + found + ", this run has " + wanted +
-                       "; go on as it began, or start from its weights with --init");
-    };
-    expect("model", record.graph_hash, run.graph_hash);
-    expect("data set", record.data_name, run.data_name);
-    expect("seed", std::to_string(record.seed), std::to_string(run.seed));
-    expect("batch", std::to_string(record.batch), std::to_string(run.batch));
-    expect("a run of steps", std::to_string(record.total_steps), std::to_string(run.total_steps));
-    expect("learning rate", record.learning_rate, run.learning_rate);
-    expect("optimizer", record.optimizer, run.optimizer);
-    expect("regularization", record.regularization, run.regularization);
-  };
-  step_ = load_checkpoint(path, persistent_views(runtime_), accept).step;
-}
-
-void Trainer::load_initial(const std::string& path) {
-  initialize();
-  load_weights(path, persistent_views(runtime_));
 }
 
 }  // namespace thimble

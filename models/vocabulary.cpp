@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "pending_file.h"
-#include "text_lines.h"
 #include "thimble/error.h"
+#include "thimble/text_lines.h"
 #include "utf8.h"
 
 namespace thimble {

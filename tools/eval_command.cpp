@@ -3,9 +3,11 @@
 #include <nlohmann/json.hpp>
 
 #include "commands.h"
-#include "model_options.h"
-#include "thimble/dataset.h"
-#include "thimble/trainer.h"
+#include "search_options.h"
+#include "thimble/bleu.h"
+#include "thimble/error.h"
+#include "thimble/translate_lines.h"
+#include "training_job.h"
 
 namespace thimble {
 namespace {
@@ -13,28 +15,55 @@ namespace {
 struct EvalOptions {
   std::string plan;
   std::string checkpoint;
-  std::string data = "synthetic";
+  std::string data;
+  std::string set = "valid";
+  std::string bleu = "auto";
+  std::string output;
+  SearchOptions search;
   bool json = false;
 };
+
+// Words as a tokeniser left them are compared as they are, raw text as sacreBLEU does.
+BleuOptions bleu_options(const std::string& name, const TextPieces& pieces) {
+  if (name == "13a" || (name == "auto" && pieces.makes_raw_text())) return {};
+  return {.tokens = BleuTokens::none, .smoothing = BleuSmoothing::none};
+}
+
+// Loss is of the pairs that training would take, BLEU of every line.
+void add_bleu(const EvalOptions& options, const Plan& plan, const TextFolder& text, nlohmann::ordered_json& report) {
+  const auto translator = make_translator(plan, options.checkpoint, options.search);
+  const std::vector<std::string> references = text.references(options.set);
+  const TranslatedLines out = translate_lines(*translator, text, text.sources(options.set));
+  if (out.lines.size() != references.size())
+    throw BadInput(options.data + ": set '" + options.set + "' has " + std::to_string(out.lines.size()) +
+                   " sources for " + std::to_string(references.size()) + " references");
+  const BleuOptions how = bleu_options(options.bleu, text.pieces());
+  const Bleu score = bleu(out.lines, references, how);
+  report["bleu"] = score.score;
+  report["bleu_signature"] = bleu_signature(how);
+  report["brevity_penalty"] = score.brevity_penalty;
+  report["search_arena_bytes"] = translator->arena().value;
+  report["search_high_water_bytes"] = translator->high_water().value;
+  if (options.output.empty()) return;
+  std::string lines;
+  for (const std::string& line : out.lines) lines += line + "\n";
+  write_file(options.output, lines);
+}
 
 int run_eval(const EvalOptions& options) {
   HostMemory memory;
   Runtime runtime(load_plan(options.plan), registry(), memory);
-  const DataSets data = load_data_for(runtime.plan(), options.data);
-  Trainer trainer(runtime, data.train, data.test, {.steps = 1});
-  trainer.load_initial(options.checkpoint);
-  const EvaluationResult test = trainer.evaluate();
-  const nlohmann::ordered_json report{{"data", data.test.name},
-                                      {"test_samples", test.samples},
-                                      {"test_loss", test.loss},
-                                      {"test_accuracy", test.accuracy},
-                                      {"arena_bytes", runtime.plan().arena.value},
-                                      {"program_high_water_bytes", runtime.last_high_water().value}};
-  if (options.json)
-    std::cout << report.dump(2) << '\n';
-  else
-    std::cout << data.test.name << ": accuracy " << test.accuracy << ", loss " << test.loss << " over " << test.samples
-              << " samples\n";
+  const TrainingData data = load_evaluation_data(runtime.plan(), options.data, options.set);
+  const auto job = make_training_job(runtime, data, {.steps = 1}, false);
+  job->run().load_initial(options.checkpoint);
+  nlohmann::ordered_json report{{"data", data.text ? options.data : data.pictures.test.name}};
+  if (data.text) report["set"] = options.set;
+  report.update(job->evaluated_on());
+  report.update(job->evaluate());
+  report["arena_bytes"] = runtime.plan().arena.value;
+  report["program_high_water_bytes"] = runtime.last_high_water().value;
+  if (data.text && options.bleu != "off") add_bleu(options, runtime.plan(), data.text->folder, report);
+  std::cout << report.dump(options.json ? 2 : -1) << '\n';
   return kDone;
 }
 
@@ -42,13 +71,23 @@ int run_eval(const EvalOptions& options) {
 
 Command add_eval_command(CLI::App& app) {
   auto options = std::make_shared<EvalOptions>();
-  CLI::App* command = app.add_subcommand("eval", "loss and accuracy of a checkpoint, in the plan's arena");
+  CLI::App* command = app.add_subcommand(
+      "eval", "loss and accuracy of a checkpoint, or loss, perplexity and BLEU, in the plan's arena");
   command->footer("example: thimble eval run/plan.json run/checkpoint.safetensors --data DIR");
   command->add_option("plan", options->plan, "a plan file")->required();
   command->add_option("checkpoint", options->checkpoint, "a safetensors file with the weights")->required();
-  command->add_option("--data", options->data, "a folder with CIFAR-10's binary files, or `synthetic`")
-      ->capture_default_str();
-  command->add_flag("--json", options->json, "one JSON document instead of a line");
+  command->add_option("--data", options->data,
+                      "a folder with CIFAR-10's binary files, or `synthetic`; for translation a folder of text");
+  command->add_option("--set", options->set, "translation: which of the folder's sets")->capture_default_str();
+  command
+      ->add_option("--bleu", options->bleu,
+                   "translation: 13a as sacreBLEU, of raw text; tokenised: of words as they are, as fairseq; auto: 13a "
+                   "where pieces make raw text; off")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"auto", "13a", "tokenised", "off"}));
+  command->add_option("--output", options->output, "translation: write the translations, a line each");
+  add_search_options(*command, options->search);
+  command->add_flag("--json", options->json, "pretty-print the report");
   return [options] { return run_eval(*options); };
 }
 

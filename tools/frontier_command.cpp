@@ -8,6 +8,7 @@
 #include "commands.h"
 #include "model_options.h"
 #include "plan_report.h"
+#include "training_data.h"
 
 namespace thimble {
 namespace {
@@ -79,7 +80,8 @@ nlohmann::ordered_json point_of(const nlohmann::ordered_json& report) {
           {"arithmetic_hash", report.at("arithmetic_hash")}};
 }
 
-int run_frontier(const FrontierOptions& options) {
+int run_frontier(FrontierOptions options) {
+  if (!options.model.data.empty()) load_training_data(options.model);
   auto points = nlohmann::ordered_json::array();
   std::string model;
   std::int64_t batch = 0;

@@ -9,7 +9,8 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.set_version_flag("--version", THIMBLE_VERSION);
   std::vector<std::pair<CLI::App*, Command>> commands;
-  for (const auto add : {add_plan_command, add_train_command, add_eval_command, add_replay_command, add_view_command,
+  for (const auto add : {add_plan_command, add_prepare_command, add_train_command, add_eval_command,
+                         add_average_command, add_translate_command, add_replay_command, add_view_command,
                          add_place_command, add_frontier_command, add_remat_command}) {
     Command command = add(app);
     commands.emplace_back(app.get_subcommands(nullptr).back(), std::move(command));

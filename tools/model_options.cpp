@@ -15,13 +15,6 @@
 namespace thimble {
 namespace {
 
-DeviceDescription device_of(const ModelOptions& options) {
-  DeviceDescription device;
-  const auto cores = static_cast<int>(std::thread::hardware_concurrency());
-  device.threads = options.threads > 0 ? options.threads : std::max(1, cores);
-  return device;
-}
-
 std::int64_t parse_chunk(const std::string& text, std::int64_t max_tokens) {
   std::int64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -36,17 +29,22 @@ void refuse_given(const std::vector<std::string>& given, const ModelOptions& opt
     throw InvalidArgument(given.front() + " does nothing for '" + options.model + "': it is for " + kind);
 }
 
-// `N` cuts evenly; `a,b,c` is the cut itself.
-std::vector<std::int64_t> parse_cut(const std::string& text, std::int64_t batch) {
-  std::vector<std::int64_t> parts;
+std::vector<std::int64_t> parse_list(const char* option, const std::string& text, const char* what) {
+  std::vector<std::int64_t> values;
   std::istringstream in(text);
   for (std::string part; std::getline(in, part, ',');) {
     std::int64_t value = 0;
     const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), value);
     if (error != std::errc{} || end != part.data() + part.size() || value <= 0)
-      throw InvalidArgument("--microbatch: '" + part + "' is not a positive number of samples");
-    parts.push_back(value);
+      throw InvalidArgument(std::string(option) + ": '" + part + "' is not a positive number of " + what);
+    values.push_back(value);
   }
+  return values;
+}
+
+// `N` cuts evenly; `a,b,c` is the cut itself.
+std::vector<std::int64_t> parse_cut(const std::string& text, std::int64_t batch) {
+  std::vector<std::int64_t> parts = parse_list("--microbatch", text, "samples");
   if (parts.size() != 1) return parts;
   if (parts.front() > batch)
     throw InvalidArgument("--microbatch: " + text + " samples are more than the batch of " + std::to_string(batch));
@@ -122,6 +120,28 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
       ->check(CLI::Range(0.0, 0.99));
   app.add_option("--weight-decay", options.weight_decay, "5e-4 by default for pictures, 1e-4 for text")
       ->check(CLI::Range(0.0, 1e6));
+  app.add_option(
+      "--data", options.data,
+      "what the plan is for: a folder with CIFAR-10's binary files, or `synthetic`; for translation a folder "
+      "that `prepare` made");
+  app.add_option("--channels", options.channels, "translation: of embeddings and convolutions, 512 by default")
+      ->check(CLI::Range(4, 1 << 16));
+  app.add_option("--hidden", options.hidden, "translation: of the feed-forward part, 1024 by default")
+      ->check(CLI::Range(1, 1 << 20));
+  app.add_option("--heads", options.heads, "translation: of convolutions and attention, 4 by default")
+      ->check(CLI::Range(1, 1 << 10));
+  app.add_option("--encoder-kernels", options.encoder_kernels, "translation: a layer each; 3,7,15,31,31,31,31");
+  app.add_option("--decoder-kernels", options.decoder_kernels, "translation: a layer each; 3,7,15,31,31,31");
+  app.add_option("--attention-dropout", options.attention_dropout, "translation: 0.1 by default")
+      ->check(CLI::Range(0.0, 0.99));
+  app.add_option("--tap-dropout", options.tap_dropout, "translation: of the convolutions' taps, 0.1 by default")
+      ->check(CLI::Range(0.0, 0.99));
+  app.add_option("--smoothing", options.smoothing, "translation: of labels, 0.1 by default")
+      ->check(CLI::Range(0.0, 0.99));
+  app.add_option("--longest", options.longest,
+                 "translation: ids of a sentence, its end included; longer pairs are not trained on")
+      ->capture_default_str()
+      ->check(CLI::Range(2, 1024));
   app.add_option("--max-tokens", options.max_tokens, "translation: padded tokens a side in a batch, instead of --batch")
       ->capture_default_str()
       ->check(CLI::Range(1, 1 << 24));
@@ -148,7 +168,10 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
   for (const char* name :
        {"--depth", "--width", "--batch", "--microbatch", "--min-microbatch", "--norm", "--accumulate", "--fuse"})
     note(name, options.of_pictures);
-  for (const char* name : {"--max-tokens", "--chunk", "--min-chunk"}) note(name, options.of_text);
+  for (const char* name :
+       {"--max-tokens", "--chunk", "--min-chunk", "--channels", "--hidden", "--heads", "--encoder-kernels",
+        "--decoder-kernels", "--attention-dropout", "--tap-dropout", "--smoothing", "--longest"})
+    note(name, options.of_text);
 }
 
 std::int64_t least_microbatch(const ModelOptions& options) {
@@ -178,8 +201,12 @@ TrainingChoices training_choices(const ModelOptions& options) {
   choices.sgd.nesterov = options.optimizer.empty() || options.optimizer == "nesterov";
   choices.sgd.weight_decay = options.weight_decay.value_or(choices.sgd.weight_decay);
   choices.sgd.accumulate_in_momentum = options.accumulate == "momentum";
-  choices.device = device_of(options);
+  choices.device = device_of_threads(options.threads);
   choices.planner_seed = options.planner_seed;
+  if (options.sizes) {
+    choices.train_samples = options.sizes->train_samples;
+    choices.test_samples = options.sizes->test_samples;
+  }
   return choices;
 }
 
@@ -188,31 +215,46 @@ TranslationChoices translation_choices(const ModelOptions& options) {
   TranslationChoices choices{.model = parse_dynamic_conv(options.model)};
   if (!options.optimizer.empty() && options.optimizer != "adam")
     throw InvalidArgument("--optimizer " + options.optimizer + " is for wide resnets; translation models take adam");
-  choices.model.dropout = options.dropout.value_or(choices.model.dropout);
+  DynamicConv& model = choices.model;
+  model.channels = options.channels.value_or(model.channels);
+  model.hidden = options.hidden.value_or(model.hidden);
+  model.heads = options.heads.value_or(model.heads);
+  if (!options.encoder_kernels.empty())
+    model.encoder_kernels = parse_list("--encoder-kernels", options.encoder_kernels, "taps");
+  if (!options.decoder_kernels.empty())
+    model.decoder_kernels = parse_list("--decoder-kernels", options.decoder_kernels, "taps");
+  model.dropout = options.dropout.value_or(model.dropout);
+  model.attention_dropout = options.attention_dropout.value_or(model.attention_dropout);
+  model.tap_dropout = options.tap_dropout.value_or(model.tap_dropout);
+  model.smoothing = options.smoothing.value_or(model.smoothing);
+  if (options.sizes) {
+    model.source_vocabulary = options.sizes->source_vocabulary;
+    model.target_vocabulary = options.sizes->target_vocabulary;
+  }
   choices.max_tokens = options.max_tokens;
-  choices.buckets = make_buckets(usual_rooms(), options.max_tokens);
+  choices.buckets =
+      make_buckets(options.sizes ? options.sizes->rooms : usual_rooms(options.longest), options.max_tokens);
   if (options.chunk != "auto") choices.chunk = parse_chunk(options.chunk, options.max_tokens);
   choices.adam.weight_decay = options.weight_decay.value_or(choices.adam.weight_decay);
-  choices.device = device_of(options);
+  choices.device = device_of_threads(options.threads);
   choices.planner_seed = options.planner_seed;
   return choices;
 }
 
-TrainingRequests training_requests(const ModelOptions& options, const TrainingChoices& choices) {
-  const auto variants = [options, choices] {
-    std::vector<PlanRequest> all = training_variants(choices, registry(), least_microbatch(options));
-    if (options.fuse != "auto") return all;
-    TrainingChoices fused = choices;
-    fused.fuse_convolutions = true;
-    for (PlanRequest& variant : training_variants(fused, registry(), least_microbatch(options)))
-      all.push_back(std::move(variant));
-    return all;
-  };
-  return {[choices] { return request_training(choices, registry()); }, variants};
-}
-
 TrainingRequests training_requests(const ModelOptions& options) {
-  if (!is_translation(options)) return training_requests(options, training_choices(options));
+  if (!is_translation(options)) {
+    const TrainingChoices choices = training_choices(options);
+    const auto variants = [options, choices] {
+      std::vector<PlanRequest> all = training_variants(choices, registry(), least_microbatch(options));
+      if (options.fuse != "auto") return all;
+      TrainingChoices fused = choices;
+      fused.fuse_convolutions = true;
+      for (PlanRequest& variant : training_variants(fused, registry(), least_microbatch(options)))
+        all.push_back(std::move(variant));
+      return all;
+    };
+    return {[choices] { return request_training(choices, registry()); }, variants};
+  }
   const TranslationChoices choices = translation_choices(options);
   return {[choices] { return request_translation(choices, registry()); },
           [options, choices] { return translation_variants(choices, registry(), options.least_chunk); }};
@@ -253,6 +295,12 @@ std::optional<Bytes> budget_bytes(const ModelOptions& options) {
   return parse_bytes(options.budget);
 }
 
+DeviceDescription device_of_threads(int threads) {
+  DeviceDescription device;
+  device.threads = threads > 0 ? threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  return device;
+}
+
 const OpRegistry& registry() {
   static const OpRegistry all = [] {
     OpRegistry made;
@@ -279,12 +327,6 @@ void write_file(const std::string& path, const std::string& text) {
     std::remove(temporary.c_str());
     throw EnvironmentError("cannot write '" + path + "'; is the folder there, is the disk full?");
   }
-}
-
-DataSets load_data_for(const Plan& plan, const std::string& source) {
-  if (is_translation(plan)) throw InvalidArgument(kNoTextYet);
-  const TrainingChoices choices = choices_of(plan);
-  return load_data(source, choices.train_samples, choices.test_samples);
 }
 
 Plan load_plan(const std::string& path) { return read_plan(read_file(path), path); }

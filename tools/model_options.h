@@ -9,12 +9,20 @@
 #include <vector>
 
 #include "thimble/calibration.h"
-#include "thimble/dataset.h"
 #include "thimble/planner.h"
 #include "thimble/training_plan.h"
 #include "thimble/translation_plan.h"
 
 namespace thimble {
+
+/// What a plan has to know of the data that it is for.
+struct DataSizes {
+  std::int64_t train_samples = 0, test_samples = 0;
+  std::int64_t source_vocabulary = 0, target_vocabulary = 0;
+  std::vector<std::int64_t> rooms{};  ///< of buckets, ascending
+};
+
+inline constexpr const char* kSynthetic = "synthetic";
 
 struct ModelOptions {
   /// A name such as wrn-28-2 or dynamicconv-iwslt, or `wrn` with --depth and --width; or a plan file.
@@ -38,13 +46,17 @@ struct ModelOptions {
   std::string calibration;             ///< the table to read, or with `calibrate` to write
   std::optional<double> weight_decay;  ///< 5e-4 for pictures, 1e-4 for text
   std::optional<double> dropout;       ///< 0 for pictures, 0.3 for text
+  std::string data;                    ///< a folder, or `synthetic`; empty: the sizes of the recipe's data
+  std::optional<DataSizes> sizes;      ///< of `data`, once that is loaded
+  std::optional<std::int64_t> channels, hidden, heads;
+  std::string encoder_kernels, decoder_kernels;  ///< 3,7,15; empty: the recipe's
+  std::optional<double> attention_dropout, tap_dropout, smoothing;
   std::int64_t max_tokens = 4000;
+  std::int64_t longest = 176;  ///< ids of a sentence, its end included
   std::string chunk = "auto";  ///< auto or N; auto without a budget: no cut
   std::int64_t least_chunk = 250;
   std::vector<std::string> of_pictures, of_text;  ///< options that were given and act on that kind of model alone
 };
-
-inline constexpr const char* kNoTextYet = "translation models can be planned and replayed, not trained from here yet";
 
 /// Whether the model translates text; else it classifies pictures.
 bool is_translation(const ModelOptions& options);
@@ -65,8 +77,6 @@ struct TrainingRequests {
   std::function<std::vector<PlanRequest>()> variants;
 };
 TrainingRequests training_requests(const ModelOptions& options);
-/// Of pictures: for data of another size than the recipe's.
-TrainingRequests training_requests(const ModelOptions& options, const TrainingChoices& choices);
 
 /// Null where the options ask for none.
 using Calibration = std::shared_ptr<const CalibrationTable>;
@@ -98,12 +108,13 @@ PlannedTraining plan_training(const ModelOptions& options, const TrainingRequest
 /// The budget in bytes, if one was given. Throws InvalidArgument.
 std::optional<Bytes> budget_bytes(const ModelOptions& options);
 
+/// This machine with so many threads; 0: as many as it has.
+DeviceDescription device_of_threads(int threads);
+
 /// Everything the registry holds: the ops of ops/.
 const OpRegistry& registry();
 
 Plan load_plan(const std::string& path);
-/// The data that a plan was made for: as many samples where they are synthetic.
-DataSets load_data_for(const Plan& plan, const std::string& source);
 /// Temporary name, then rename. Throws EnvironmentError.
 void write_file(const std::string& path, const std::string& text);
 std::string read_file(const std::string& path);

@@ -6,6 +6,7 @@
 #include "explain.h"
 #include "model_options.h"
 #include "plan_report.h"
+#include "training_data.h"
 
 namespace thimble {
 namespace {
@@ -17,7 +18,8 @@ struct PlanOptions {
   bool explain = false;
 };
 
-int run_plan(const PlanOptions& options) {
+int run_plan(PlanOptions options) {
+  if (!options.model.data.empty()) load_training_data(options.model);
   const std::string table_path = options.output.empty() ? "" : calibration_beside(options.output);
   const auto [answer, calibration] = plan_training(options.model, training_requests(options.model), table_path);
   auto report = plan_report(answer, registry(), calibration.get());

@@ -120,8 +120,8 @@ TEST(GroupNormTraining, LearnsSyntheticPictures) {
   HostMemory memory;
   Runtime runtime(make_plan(request_training(choices, registry()), registry()), registry(), memory);
   const Dataset train = synthetic_data(256, 1), test = synthetic_data(64, 2);
-  Trainer trainer(runtime, train, test,
-                  {.steps = 80, .seed = 1, .learning_rate = {.kind = ScheduleKind::constant}, .augment = false});
+  Trainer trainer(runtime, train, test, {.steps = 80, .seed = 1, .learning_rate = {.kind = ScheduleKind::constant}},
+                  false);
   trainer.initialize();
   std::vector<double> losses;
   while (!trainer.is_done()) losses.push_back(trainer.step().loss);

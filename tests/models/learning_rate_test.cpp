@@ -44,7 +44,23 @@ TEST(LearningRate, OneCycleRisesThenFalls) {
   EXPECT_LT(schedule.at(99, 100), 0.01f);
 }
 
+// fairseq: the first update has the initial rate, update 4000 the base, update 16000 half of it; a run's length has no
+// say.
+TEST(LearningRate, InverseSqrtIsTheRecipes) {
+  const LearningRateSchedule schedule{.base = 5e-4, .kind = ScheduleKind::inverse_sqrt};
+  for (std::int64_t total : {1, 50000}) {
+    EXPECT_FLOAT_EQ(schedule.at(0, total), 1e-7f);
+    EXPECT_FLOAT_EQ(schedule.at(2000, total), 2.5005e-4f);
+    EXPECT_FLOAT_EQ(schedule.at(4000, total), 5e-4f);
+    EXPECT_FLOAT_EQ(schedule.at(16000, total), 2.5e-4f);
+  }
+  const LearningRateSchedule at_once{.base = 1, .kind = ScheduleKind::inverse_sqrt, .warmup_steps = 0};
+  EXPECT_FLOAT_EQ(at_once.at(0, 9), 1.0f);
+  EXPECT_FLOAT_EQ(at_once.at(4, 9), 0.5f);
+}
+
 TEST(LearningRate, KnowsItsSchedules) {
+  EXPECT_EQ(parse_schedule("inverse_sqrt"), ScheduleKind::inverse_sqrt);
   EXPECT_EQ(parse_schedule("cosine"), ScheduleKind::cosine);
   EXPECT_THROW(parse_schedule("cosin"), InvalidArgument);
 }
@@ -53,6 +69,8 @@ TEST(LearningRate, TextHoldsWhatDecidesARate) {
   EXPECT_EQ(to_string(LearningRateSchedule{}), "0.1 step x0.2 at 0.3 0.6 0.8");
   EXPECT_EQ(to_string(LearningRateSchedule{.base = 0.05, .kind = ScheduleKind::one_cycle}), "0.05 one_cycle");
   EXPECT_EQ(to_string(LearningRateSchedule{.kind = ScheduleKind::cosine, .warmup = 0.25}), "0.1 cosine, warmup 0.25");
+  EXPECT_EQ(to_string(LearningRateSchedule{.base = 0.5, .kind = ScheduleKind::inverse_sqrt}),
+            "0.5 inverse_sqrt, warmup 4000 steps");
 }
 
 }  // namespace

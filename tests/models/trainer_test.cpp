@@ -37,7 +37,7 @@ struct Bench {
   std::string persistent_bytes() { return thimble::persistent_bytes(runtime); }
 };
 
-const TrainerOptions kOptions{.steps = 6, .seed = 1, .learning_rate = {.kind = ScheduleKind::constant}};
+const RunOptions kOptions{.steps = 6, .seed = 1, .learning_rate = {.kind = ScheduleKind::constant}};
 
 class TrainerLoad : public ::testing::Test {
  protected:
@@ -53,8 +53,8 @@ class TrainerLoad : public ::testing::Test {
   }
 
   // Another run refuses it, says why, and stays as it was.
-  void expect_refusal(Bench& bench, const TrainerOptions& options, const std::string& part) {
-    Trainer trainer(bench.runtime, bench.train, bench.test, options);
+  void expect_refusal(Bench& bench, const RunOptions& options, const std::string& part, bool augment = true) {
+    Trainer trainer(bench.runtime, bench.train, bench.test, options, augment);
     trainer.initialize();
     trainer.step();
     const std::string before = bench.persistent_bytes();
@@ -78,7 +78,7 @@ TEST_F(TrainerLoad, GoesOnWhereTheCheckpointStopped) {
 
 TEST_F(TrainerLoad, RefusesAnotherRunBeforeItTouchesATensor) {
   Bench same;
-  TrainerOptions options = kOptions;
+  RunOptions options = kOptions;
   options.seed = 2;
   expect_refusal(same, options, "seed 1, this run has 2");
   options = kOptions;
@@ -89,9 +89,7 @@ TEST_F(TrainerLoad, RefusesAnotherRunBeforeItTouchesATensor) {
   expect_refusal(same, options, "learning rate 0.1 constant, this run has 0.05 constant");
   options.learning_rate.kind = ScheduleKind::cosine;
   expect_refusal(same, options, "this run has 0.05 cosine");
-  options = kOptions;
-  options.augment = false;
-  expect_refusal(same, options, "regularization dropout 0, crop and flip, this run has dropout 0;");
+  expect_refusal(same, kOptions, "regularization dropout 0, crop and flip, this run has dropout 0;", false);
   Bench heavy(4, {.width = 1}, {.weight_decay = 1e-3});
   expect_refusal(heavy, kOptions,
                  "optimizer nesterov 0.9, weight decay 5e-04, this run has nesterov 0.9, weight decay 0.001");
@@ -132,7 +130,7 @@ struct Trained {
   std::vector<double> losses;
 };
 
-Trained train(const Plan& plan, const Dataset& data, const TrainerOptions& options) {
+Trained train(const Plan& plan, const Dataset& data, const RunOptions& options) {
   HostMemory memory;
   Runtime runtime(plan, registry(), memory, {.poison = true, .canaries = true});
   Trainer trainer(runtime, data, data, options);
@@ -144,7 +142,7 @@ Trained train(const Plan& plan, const Dataset& data, const TrainerOptions& optio
 }
 
 // Without a trainer's steps: every batch is made at once, and each microbatch takes its samples from it.
-Trained train_by_hand(const Plan& plan, const Dataset& data, const TrainerOptions& options) {
+Trained train_by_hand(const Plan& plan, const Dataset& data, const RunOptions& options) {
   HostMemory memory;
   Runtime runtime(plan, registry(), memory, {.poison = true, .canaries = true});
   Trainer(runtime, data, data, options).initialize();
@@ -152,7 +150,7 @@ Trained train_by_hand(const Plan& plan, const Dataset& data, const TrainerOption
   std::vector<float> images(kWholeBatch * Dataset::kPixels);
   std::vector<std::int32_t> labels(kWholeBatch);
   for (std::int64_t step = 0; step < options.steps; ++step) {
-    fill_training_batch(data, options.seed, 0, step * kWholeBatch, options.augment, images, labels);
+    fill_training_batch(data, options.seed, 0, step * kWholeBatch, true, images, labels);
     const auto fill = [&](ProgramView& view) {
       const auto [begin, end] = view.samples();
       std::copy(images.begin() + begin * Dataset::kPixels, images.begin() + end * Dataset::kPixels,
@@ -172,7 +170,7 @@ Trained train_by_hand(const Plan& plan, const Dataset& data, const TrainerOption
 
 TEST(TrainerInputs, HoldOneMicrobatchAndGiveTheBitsOfWholeBatches) {
   const Dataset data = synthetic_data(2 * kWholeBatch, 1);
-  const TrainerOptions options{.steps = 2, .seed = 5};
+  const RunOptions options{.steps = 2, .seed = 5};
   for (const auto& cut : {std::vector<std::int64_t>{2, 2, 2}, {4, 2}}) {
     TrainingChoices choices{.model = {.depth = 10, .width = 1},
                             .batch = kWholeBatch,

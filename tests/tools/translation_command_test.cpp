@@ -29,7 +29,7 @@ TEST_F(TranslationCommand, RefusesWhatIsForAnotherKindOfModel) {
                                 "plan dynamicconv-iwslt --optimizer momentum", "plan wrn-28-2 --chunk 5",
                                 "plan wrn-28-2 --optimizer adam", "plan dynamicconv-iwslt --chunk 4001",
                                 "plan dynamicconv-iwslt --chunk x", "plan dynamicconv-iwslt --max-tokens 100",
-                                "plan dynamicconv-small", "train dynamicconv-iwslt --data synthetic --steps 1"}) {
+                                "plan dynamicconv-small", "plan wrn-28-2 --channels 64", "train dynamicconv-iwslt --data synthetic --steps 1"}) {
     const Result result = thimble(arguments, true);
     EXPECT_EQ(result.code, 2) << arguments << ": " << result.output;
   }

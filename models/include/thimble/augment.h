@@ -11,11 +11,6 @@
 
 namespace thimble {
 
-/// Where position `position` of an epoch's order lies in a data set of `size`: a permutation of [0, size) for each
-/// (seed, epoch), in constant memory, so that going on anywhere needs no state. A Feistel network over Philox, walked
-/// until it hits [0, size). Throws InvalidArgument where position is not in [0, size).
-std::int64_t shuffled_index(std::uint64_t seed, std::int64_t epoch, std::int64_t position, std::int64_t size);
-
 /// How one sample is cut from its picture padded by four reflected pixels on each side.
 struct Crop {
   int row = 4;     ///< 0..8, 4 is the middle

@@ -27,8 +27,9 @@ std::vector<Bucket> make_buckets(std::span<const std::int64_t> rooms, std::int64
 /// length, one is below 1 or above 1024, or `most` is below 1.
 std::vector<std::int64_t> choose_rooms(std::span<const std::int64_t> lengths, std::int64_t most);
 
-/// Rooms for text that is not at hand: up to 176 ids, which the recipe's longest sentences of 175 words and their end
-/// need, each a quarter to a third above the last.
-std::vector<std::int64_t> usual_rooms();
+/// Rooms for text that is not at hand, each about a third above the last, up to `longest` ids: 176 are what the
+/// recipe's longest sentences of 175 words and their end need. Throws InvalidArgument for a `longest` outside [1,
+/// 1024].
+std::vector<std::int64_t> usual_rooms(std::int64_t longest = 176);
 
 }  // namespace thimble

@@ -38,7 +38,8 @@ struct DynamicConv {
   bool operator==(const DynamicConv&) const = default;
 };
 
-/// `dynamicconv-iwslt`, `lightconv-iwslt`: the recipe's sizes. Throws InvalidArgument for anything else.
+/// `dynamicconv-iwslt`, `lightconv-iwslt`, and `dynamicconv`, `lightconv` for those who change them: the recipe's
+/// sizes. Throws InvalidArgument for anything else.
 DynamicConv parse_dynamic_conv(std::string_view name);
 
 /// A batch of sentence pairs, and the longest of each side there is room for.

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -53,12 +54,15 @@ struct LoadedPairs {
   ParallelReport report;
 };
 
-/// Reads line by line; what is left out costs no memory. Lines end with "\n" or "\r\n". `longest` counts ids, </s>
-/// included. Throws InvalidArgument for a `longest` below 2, EnvironmentError for a file that cannot be read, BadInput
-/// for a line that is not UTF-8, holds a NUL byte (naming file, line and byte) or has more than 1 MiB, and for files
-/// that have not the same number of lines (naming both).
+/// How a line becomes pieces separated by spaces.
+using LineToPieces = std::function<std::string(std::string_view)>;
+
+/// Reads line by line; what is left out costs no memory. Without `to_pieces`, lines are pieces already. Lines end with
+/// "\n" or "\r\n". `longest` counts ids, </s> included. Throws InvalidArgument for a `longest` below 2,
+/// EnvironmentError for a file that cannot be read, BadInput for a line that is not UTF-8, holds a NUL byte (naming
+/// file, line and byte) or has more than 1 MiB, and for files that have not the same number of lines (naming both).
 LoadedPairs read_parallel_text(const std::string& source_file, const std::string& target_file,
                                const Vocabulary& source_vocabulary, const Vocabulary& target_vocabulary,
-                               std::int64_t longest);
+                               std::int64_t longest, const LineToPieces& to_pieces = nullptr);
 
 }  // namespace thimble

@@ -1,32 +1,18 @@
-// Training a planned model on a data set: steps, evaluation, and going on where a checkpoint stopped.
+// Training a planned WideResNet on pictures; what any run can do is in training_run.h.
 //
 //   Trainer trainer(runtime, data.train, data.test, {.epochs = 6, .seed = 1});
 //   trainer.initialize();                                       // or trainer.load("checkpoint.safetensors")
 //   while (!trainer.is_done()) loss = trainer.step().loss;
 //   trainer.evaluate().accuracy;
-//   trainer.save("checkpoint.safetensors");
-//
-// A step allocates nothing. What a step sees depends on (seed, step) only, so a run that was stopped and went on has
-// the bits of one that was not.
 #pragma once
 
 #include <cstdint>
 #include <string>
 
-#include "thimble/checkpoint.h"
 #include "thimble/dataset.h"
-#include "thimble/learning_rate.h"
-#include "thimble/runtime.h"
+#include "thimble/training_run.h"
 
 namespace thimble {
-
-struct TrainerOptions {
-  std::int64_t epochs = 0;  ///< the run's length is `steps` where that is positive
-  std::int64_t steps = 0;
-  std::uint64_t seed = 0;
-  LearningRateSchedule learning_rate{};
-  bool augment = true;
-};
 
 struct StepResult {
   std::int64_t step = 0;  ///< counted from 1
@@ -43,46 +29,25 @@ struct EvaluationResult {
   std::int64_t samples = 0;
 };
 
-class Trainer {
+class Trainer : public TrainingRun {
  public:
-  /// Throws InvalidArgument where the data does not match what the plan was made for.
-  Trainer(Runtime& runtime, const Dataset& train, const Dataset& test, TrainerOptions options);
+  /// `augment`: training pictures are cropped and flipped at random. Throws InvalidArgument where the data does not
+  /// match what the plan was made for.
+  Trainer(Runtime& runtime, const Dataset& train, const Dataset& test, RunOptions options, bool augment = true);
 
-  /// Fresh weights from the seed.
-  void initialize();
-  bool is_done() const { return step_ >= total_steps_; }
+  std::string next_program() const override;
   StepResult step();
   EvaluationResult evaluate();
 
-  /// Weights, state, step and data position; temporary name, then rename.
-  void save(const std::string& path);
-  /// Goes on. Throws BadInput, before any tensor is touched, where the file is of another model, data set, seed, batch,
-  /// length of run, learning rate, optimizer or regularization.
-  void load(const std::string& path);
-  /// Starts from any file that has the weights; state it lacks starts fresh.
-  void load_initial(const std::string& path);
-
-  std::int64_t steps_done() const { return step_; }
-  std::int64_t total_steps() const { return total_steps_; }
-  std::int64_t steps_per_epoch() const { return steps_per_epoch_; }
-
  private:
-  CheckpointRecord record_of_run() const;
+  std::int64_t next_samples() const;
 
-  Runtime& runtime_;
   const Dataset& train_;
   const Dataset& test_;
-  TrainerOptions options_;
   std::int64_t batch_ = 0;
   std::int64_t evaluation_batch_ = 0;
-  std::int64_t steps_per_epoch_ = 0;
-  std::int64_t total_steps_ = 0;
-  std::int64_t step_ = 0;
-  std::string graph_hash_;
 
   // Kept, so that a step makes no function objects.
-  StepScalars scalars_;
-  StepResult result_;
   std::int64_t samples_begin_ = 0;
   double loss_sum_ = 0;
   double correct_sum_ = 0;

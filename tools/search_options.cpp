@@ -1,0 +1,35 @@
+#include "search_options.h"
+
+#include "model_options.h"
+#include "thimble/error.h"
+
+namespace thimble {
+
+void add_search_options(CLI::App& app, SearchOptions& options) {
+  app.add_option("--beam", options.beam.beam, "hypotheses of a sentence")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 64));
+  app.add_option("--lenpen", options.beam.length_penalty,
+                 "scores are divided by length to this power; more favours longer translations")
+      ->capture_default_str()
+      ->check(CLI::Range(-10.0, 10.0));
+  app.add_option("--max-length", options.beam.longest, "pieces of a translation")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1024));
+  app.add_option("--sentences", options.sentences, "searched at a time, at most")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1024));
+  app.add_option("--threads", options.threads, "0: as many as the machine has")->check(CLI::Range(0, 256));
+}
+
+std::unique_ptr<Translator> make_translator(const Plan& plan, const std::string& checkpoint,
+                                            const SearchOptions& options) {
+  auto translator = std::make_unique<Translator>(
+      translation_choices_of(plan).model, registry(),
+      TranslatorOptions{
+          .sentences = options.sentences, .beam = options.beam, .device = device_of_threads(options.threads)});
+  translator->load(checkpoint);
+  return translator;
+}
+
+}  // namespace thimble
