@@ -67,19 +67,22 @@ def fresh_weights():
 class Trained(Model):
     """The oracle's model with dropout where the recipe has it, and band matrices."""
 
+    def drop(self, x, rate):
+        return F.dropout(x, rate)
+
     def linear(self, name, x):
         y = super().linear(name, x)
-        return F.dropout(y, 0.3) if name.endswith(".out") else y
+        return self.drop(y, 0.3) if name.endswith(".out") else y
 
     def embed(self, name, ids, mask):
-        return F.dropout(super().embed(name, ids, mask), 0.3)
+        return self.drop(super().embed(name, ids, mask), 0.3)
 
     def convolve(self, name, x, mask, causal):
         x = self.linear(name + ".in", x) * mask[:, :, None]
         taps = self.w[name + ".taps.weight"]
         sentences, room, channels = x.shape
         kernel = taps.shape[0] // self.heads
-        weights = F.dropout(torch.softmax(F.linear(x, taps).view(sentences, room, self.heads, kernel), -1), 0.1)
+        weights = self.drop(torch.softmax(F.linear(x, taps).view(sentences, room, self.heads, kernel), -1), 0.1)
         weights = weights.transpose(1, 2).reshape(sentences * self.heads, room, kernel)
         left = kernel - 1 if causal else kernel // 2
         band = weights.new_zeros(sentences * self.heads, room, room + kernel - 1)

@@ -1,5 +1,5 @@
-// What lies in the arena at the peak step of WRN-28-2's plan, nothing recomputed: each tensor with its bytes, the ops
-// that made it and the one that reads it last, from the plan's schedule.
+// What lies in the arena at the peak step of a plan, nothing recomputed: each tensor with its bytes, the ops that made
+// it and the one that reads it last, from the plan's schedule. Beside it the tape of a framework for the same step.
 #pragma once
 
 #include <algorithm>
@@ -16,7 +16,6 @@
 
 namespace thimble {
 
-inline constexpr std::int64_t kBatch = 100;
 inline constexpr const char* kActivationGradient = "act.gradient";
 inline constexpr const char* kRoles[] = {"weight",     "optimizer",         "statistic", "input",
                                          "activation", kActivationGradient, "gradient",  "workspace"};
@@ -27,24 +26,17 @@ inline std::string text_of(const std::string& path) {
   return text.str();
 }
 
-// The peak step has a workspace, and workspaces are oneDNN's: under SSE4.1 and AVX another step is the peak, 9 MB
-// higher. So the goldens fix the instruction set to AVX2, which all our machines have. oneDNN takes such a limit before
-// its first use only, and another test of this executable may have come first: so the command makes the plan, in a
-// process of its own.
-inline Plan make_plan_for_avx2(bool fuse) {
+// The arguments of `thimble plan`: model and batch. Workspaces are oneDNN's, and a peak step may have one: under SSE4.1
+// and AVX another step is WRN-28-2's peak, 9 MB higher. So the goldens fix the instruction set to AVX2, which all our
+// machines have. oneDNN takes such a limit before its first use only, and another test of this executable may have come
+// first: so the command makes the plan, in a process of its own.
+inline Plan make_plan_for_avx2(const std::string& arguments) {
   const TemporaryFolder folder;
   const std::string path = folder.file("plan.json");
-  const std::string batch = std::to_string(kBatch);
-  const std::string command = "ONEDNN_MAX_CPU_ISA=AVX2 '" THIMBLE_COMMAND "' plan wrn-28-2 --threads 2 --remat off" +
-                              (" --batch " + batch) + " --microbatch " + batch + " --fuse " + (fuse ? "auto" : "off") +
-                              " -o '" + path + "' > '" + folder.file("table") + "'";
+  const std::string command = "ONEDNN_MAX_CPU_ISA=AVX2 '" THIMBLE_COMMAND "' plan " + arguments +
+                              " --threads 2 --remat off -o '" + path + "' > '" + folder.file("table") + "'";
   if (std::system(command.c_str()) != 0) throw EnvironmentError("failed: " + command);
   return read_plan(text_of(path), path);
-}
-
-inline Tape tape_of(bool fuse, std::int64_t batch) {
-  const Graph forward = build_wide_resnet({.fuse = fuse}, registry(), batch, Mode::train);
-  return TapeCounter(forward).count();
 }
 
 // A tensor in the arena at the peak step. The role of reports, but with the gradients of activations apart.
@@ -54,10 +46,16 @@ struct Held {
   int last_read = 0;  // step; one past the program where the caller reads it
 };
 
-// Everything a test looks at, for one of the two graphs.
+// Small tensors that the lines from tape to arena sum up.
+struct Kind {
+  std::string text;
+  bool (*holds)(const Held&);
+};
+
+// Everything a test looks at, for one plan.
 struct Account {
-  explicit Account(bool fuse)
-      : plan(make_plan_for_avx2(fuse)), program(peak_program(plan)), tape(tape_of(fuse, kBatch)) {
+  Account(Plan made, Tape counted, std::vector<Kind> small)
+      : plan(std::move(made)), program(peak_program(plan)), tape(std::move(counted)), kinds(std::move(small)) {
     for (const PersistentTensor& tensor : plan.persistent) {
       const Bytes exact = bytes_of(tensor.type);
       held.push_back({tensor.name, std::string(to_string(tensor.role)), "", "", exact, align_up(exact, kAlignment), 0});
@@ -122,26 +120,20 @@ struct Account {
   Bytes sum(std::string_view role = "", std::string_view group = "") const {
     Bytes total;
     for (const Held& tensor : held)
-      if ((role.empty() || tensor.role == role) && (group.empty() || group_of(tensor) == group)) total += tensor.padded;
+      if ((role.empty() || tensor.role == role) && (group.empty() || group_of(tensor.name) == group))
+        total += tensor.padded;
     return total;
   }
-  static std::string group_of(const Held& tensor) { return tensor.name.substr(0, tensor.name.find('.')); }
-
-  Bytes most_without_workspace() const {
-    Bytes most;
-    for (int i = 0; i < static_cast<int>(program.schedule.steps.size()); ++i) {
-      Bytes live;
-      const std::vector<Bytes> roles = bytes_by_role(plan, program, Step{i});
-      for (std::size_t role = 0; role < roles.size(); ++role)
-        if (static_cast<Role>(role) != Role::workspace) live += roles[role];
-      most = std::max(most, live);
-    }
-    return most;
+  // Up to the first dot, and of what belongs to an encoder or a decoder up to the second.
+  static std::string group_of(const std::string& name) {
+    const bool of_side = name.starts_with("encoder.") || name.starts_with("decoder.");
+    return name.substr(0, name.find('.', of_side ? name.find('.') + 1 : 0));
   }
 
   Plan plan;
   const Program& program;
   Tape tape;
+  std::vector<Kind> kinds;
   std::vector<Held> held;  // the persistent ones, then those that live at the peak
   std::size_t persistent = 0;
 };

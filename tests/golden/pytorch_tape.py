@@ -42,20 +42,24 @@ class WideResNet(nn.Module):
         return self.classifier(F.avg_pool2d(x, 8).flatten(1))
 
 
-batch = int(sys.argv[1])
-model = WideResNet()
-saved = {}
+def saved_bytes(forward, owned):
+    """Of all storages that ops of `forward` save, but for those of the `owned` tensors."""
+    saved = {}
+
+    def keep(tensor):
+        storage = tensor.storage()
+        saved[storage.data_ptr()] = storage  # held, so that no address is used twice
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        forward()
+    for tensor in owned:
+        saved.pop(tensor.storage().data_ptr(), None)
+    return sum(storage.nbytes() for storage in saved.values())
 
 
-def keep(tensor):
-    storage = tensor.storage()
-    saved[storage.data_ptr()] = storage  # held, so that no address is used twice
-    return tensor
-
-
-images, labels = torch.randn(batch, 3, 32, 32), torch.randint(0, 10, (batch,))
-with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-    F.cross_entropy(model(images), labels)
-for tensor in [*model.parameters(), *model.buffers()]:
-    saved.pop(tensor.storage().data_ptr(), None)
-print(sum(storage.nbytes() for storage in saved.values()))
+if __name__ == "__main__":
+    batch = int(sys.argv[1])
+    model = WideResNet()
+    images, labels = torch.randn(batch, 3, 32, 32), torch.randint(0, 10, (batch,))
+    print(saved_bytes(lambda: F.cross_entropy(model(images), labels), [*model.parameters(), *model.buffers()]))

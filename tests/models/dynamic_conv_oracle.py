@@ -93,8 +93,11 @@ class Model:
             x = self.norm(name + ".conv.norm", self.convolve(name + ".conv", x, target, True) + x)
             x = self.norm(name + ".attention.norm", self.attend(name + ".attention", x, encoded, source) + x)
             x = self.feed_forward(name + ".feed_forward", x)
-        log_p = F.log_softmax(F.linear(x[target], self.w["decoder.output.weight"]), -1)
-        nll = -log_p.gather(1, b["target_output"][target][:, None]).mean()
+        return self.criterion(x, target)
+
+    def criterion(self, x, mask):
+        log_p = F.log_softmax(F.linear(x[mask], self.w["decoder.output.weight"]), -1)
+        nll = -log_p.gather(1, self.batch["target_output"][mask][:, None]).mean()
         return (1 - self.smoothing) * nll - self.smoothing * log_p.mean(), nll
 
 
