@@ -20,7 +20,7 @@ TEST(DynamicConv, LightweightLayersHaveFewer) {
 }
 
 TEST(DynamicConv, RefusesWhatCannotBe) {
-  EXPECT_THROW(parse_dynamic_conv("dynamicconv"), InvalidArgument);
+  EXPECT_THROW(parse_dynamic_conv("dynamicconv-small"), InvalidArgument);
   const auto build = [](DynamicConv model, SentenceShape shape) {
     return build_dynamic_conv(model, registry(), shape, Mode::train);
   };
