@@ -7,6 +7,7 @@
 
 #include "all_ops.h"
 #include "thimble/augment.h"
+#include "thimble/initialize.h"
 #include "thimble/planner.h"
 #include "thimble/replay.h"
 #include "thimble/runtime.h"

@@ -6,6 +6,7 @@
 
 #include "temporary_folder.h"
 #include "thimble/augment.h"
+#include "thimble/initialize.h"
 #include "thimble/ops.h"
 #include "thimble/runtime.h"
 #include "thimble/safetensors.h"

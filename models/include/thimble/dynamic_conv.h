@@ -17,8 +17,7 @@
 #include <string_view>
 #include <vector>
 
-#include "thimble/graph.h"
-#include "thimble/wide_resnet.h"
+#include "thimble/model_graph.h"
 
 namespace thimble {
 

@@ -14,7 +14,7 @@
 #include <string_view>
 
 #include "thimble/graph.h"
-#include "thimble/initialize.h"
+#include "thimble/model_graph.h"
 
 namespace thimble {
 
@@ -33,16 +33,10 @@ struct WideResNet {
   bool operator==(const WideResNet&) const = default;
 };
 
-/// In `evaluate`, batch normalisation uses the running statistics. Persistent tensors have the same names in both.
-enum class Mode : std::uint8_t { train, evaluate };
-
 /// `wrn-28-2`: depth 28, width 2. Throws InvalidArgument, naming the rule, for anything else.
 WideResNet parse_wide_resnet(std::string_view name);
 
 /// Throws InvalidArgument where depth, width, classes, dropout or batch are out of range.
 Graph build_wide_resnet(const WideResNet& model, const OpRegistry& registry, std::int64_t batch, Mode mode);
-
-/// Elements of all weights that are given from outside; statistics and optimizer state are not counted.
-std::int64_t parameter_count(const Graph& graph);
 
 }  // namespace thimble
