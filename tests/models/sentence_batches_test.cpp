@@ -161,6 +161,8 @@ TEST(SentenceBatches, RefuseWhatHasNoPlace) {
   };
   EXPECT_EQ(refused(text_of({{2, 2}, {3, 10}})), "batches: pair 1 has 10 ids, no bucket has room for it");
   EXPECT_EQ(refused(text_of({{10, 3}})), "batches: pair 0 has 10 ids, no bucket has room for it");
+  EXPECT_EQ(refused(text_of({{2, 2}, {3, 0}})), "batches: pair 1 has a side without an id; an end is the least");
+  EXPECT_EQ(refused(text_of({{0, 3}})), "batches: pair 0 has a side without an id; an end is the least");
   const ParallelText text = random_text();
   const SentenceBatches batches(text, kBuckets);
   Pairs pairs;
