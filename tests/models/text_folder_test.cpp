@@ -121,11 +121,12 @@ TEST_F(TextFolders, LimitTheirDictionaries) {
 }
 
 TEST_F(TextFolders, GiveTheirRulesToAnotherFolder) {
-  for (Kind kind : {Kind::raw, Kind::words, Kind::pieces}) {
+  const std::string run = folder_.file("run");
+  fs::create_directories(run);
+  // One after the other into the same folder: nothing of the one before stays.
+  for (Kind kind : {Kind::raw, Kind::words, Kind::raw, Kind::pieces}) {
     prepare_text_folder(text(), of(kind));
     const TextFolder folder(text());
-    const std::string run = folder_.file("run" + std::to_string(static_cast<int>(kind)));
-    fs::create_directories(run);
     folder.copy_rules(run);
     folder.copy_rules(text());
     const TextFolder copy(run);
@@ -149,10 +150,19 @@ TEST_F(TextFolders, MadeAgainHoldNothingStale) {
   EXPECT_FALSE(has("pieces.model"));
   EXPECT_TRUE(has("pieces.codes"));
   EXPECT_EQ(TextFolder(text()).source().id("ka"), Vocabulary::kUnknown);
+  TextPreparation by_own_codes = words();
+  by_own_codes.codes = text() + "/pieces.codes";
+  prepare_text_folder(text(), by_own_codes);
+  EXPECT_EQ(TextFolder(text()).pieces().apply("low new"), "low ne@@ w");
   prepare_text_folder(text(), pieces());
   EXPECT_FALSE(has("pieces.codes"));
   EXPECT_EQ(TextFolder(text()).pieces().apply("low new"), "low new");
   EXPECT_EQ(TextFolder(text()).source().size(), Vocabulary::kSpecials + 4);
+  // From its own sets: they stay as they are.
+  TextPreparation own{.sets = {{"train", text() + "/train.source", text() + "/train.target"}}, .source_limit = 5};
+  prepare_text_folder(text(), own);
+  EXPECT_EQ(TextFolder(text()).sources("train"), (Lines{"ein klein@@ er hund", "ein hund"}));
+  EXPECT_EQ(TextFolder(text()).source().size(), 5);
 }
 
 TEST_F(TextFolders, RefuseWhatCannotBePrepared) {
@@ -175,6 +185,24 @@ TEST_F(TextFolders, RefuseWhatCannotBePrepared) {
   TextPreparation too_many = raw();
   too_many.sentence_pieces = 5000;
   EXPECT_TRUE(holds(refusal<InvalidArgument>(too_many), "sentence pieces: "));
+  folder_.write("file", "");
+  EXPECT_TRUE(
+      holds(message_of<EnvironmentError>([&] { prepare_text_folder(folder_.file("file"), pieces()); }), "file"));
+}
+
+// Text that is refused leaves a folder as it was; rules that are refused leave none that could be read.
+TEST_F(TextFolders, AreNotLeftHalfMade) {
+  prepare_text_folder(text(), raw());
+  TextPreparation uneven = pieces();
+  uneven.sets[1] = set("valid", "a\n", "a\nb\n");
+  EXPECT_NE(refusal<BadInput>(uneven), "");
+  const TextFolder as_it_was(text());
+  EXPECT_TRUE(as_it_was.pieces().makes_raw_text());
+  EXPECT_EQ(as_it_was.sources("train"), CipherText(200, 8, 1).sources);
+  TextPreparation damaged = words();
+  folder_.write("codes", "#version: 0.2\nx\n");
+  EXPECT_NE(refusal<BadInput>(damaged), "");
+  EXPECT_THROW(TextFolder{text()}, EnvironmentError);
 }
 
 TEST_F(TextFolders, RefuseAFolderThatIsNone) {
