@@ -223,5 +223,12 @@ TEST_F(TextFolders, RefuseAFolderThatIsNone) {
   refused("cannot read '");
 }
 
+TEST_F(TextFolders, RefuseLinesThatAreNotUtf8WhateverTheirPieces) {
+  for (Kind kind : {Kind::pieces, Kind::words, Kind::raw}) {
+    prepare_text_folder(text(), of(kind));
+    EXPECT_THROW(TextFolder(text()).pieces().apply("ka \xff"), InvalidArgument);
+  }
+}
+
 }  // namespace
 }  // namespace thimble
