@@ -200,7 +200,7 @@ TEST(AverageCheckpoints, RefuseWhatIsOfAnotherModelByName) {
   };
   auto views = state.views();
   views[1].name = "fc.offset";
-  refused(views, "'fc.bias'");
+  refused(views, "that has no 'fc.offset'");
   views = state.views();
   views[0].type.shape = {3, 2};
   refused(views, "'fc.weight' is to be F32[2,3]");
@@ -210,6 +210,9 @@ TEST(AverageCheckpoints, RefuseWhatIsOfAnotherModelByName) {
   views = state.views();
   views.erase(views.begin());
   refused(views, "'fc.weight'");
+  views = state.views();
+  views.push_back({"fc.gain", {DType::f32, {2}}, Role::weight, reinterpret_cast<std::byte*>(state.bias.data())});
+  refused(views, "that has no 'fc.gain'");
   EXPECT_THROW(average_checkpoints({}, folder.file("mean")), InvalidArgument);
   EXPECT_THROW(average_checkpoints({folder.file("a"), folder.file("none")}, folder.file("mean")), EnvironmentError);
   folder.write("b", "no safetensors");
