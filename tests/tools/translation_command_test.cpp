@@ -269,7 +269,8 @@ TEST_F(TranslationCommand, SaysWhatItCannotTranslateWhole) {
   const Result cut = translate(words + "\nka\n", "--max-length 8");
   EXPECT_EQ(cut.code, 0);
   EXPECT_EQ(lines_of(cut.output).size(), 2U);
-  EXPECT_EQ(lines_of(cut.output)[0], lines_of(translate(words.substr(0, 3 * 1023 - 1), "--max-length 8").output)[0]);
+  EXPECT_EQ(lines_of(cut.output).at(0),
+            lines_of(translate(words.substr(0, 3 * 1023 - 1), "--max-length 8").output).at(0));
   EXPECT_NE(said(words + "\n").find("translate: 1 line cut after 1024 ids"), std::string::npos);
   EXPECT_EQ(said(words.substr(0, 3 * 1023 - 1) + "\n").find("1024 ids"), std::string::npos) << "it fits";
   EXPECT_NE(said("ka xx\nyy yy\n").find("3 unknown pieces"), std::string::npos);
