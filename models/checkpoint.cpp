@@ -177,6 +177,13 @@ void average_checkpoints(const std::vector<std::string>& paths, const std::strin
   std::vector<std::unique_ptr<SafetensorsReader>> files;
   for (const std::string& path : paths) files.push_back(std::make_unique<SafetensorsReader>(path));
   const SafetensorsHeader& first = files.front()->header();
+  const auto refuse = [&](std::size_t i, const std::string& what) {
+    throw BadInput(paths[i] + ": has not the tensors of " + paths.front() + "; " + what);
+  };
+  for (std::size_t i = 1; i < files.size(); ++i)
+    for (const SafetensorsEntry& entry : files[i]->header().tensors)
+      if (!is_state(entry.name, files[i]->header()) && first.find(entry.name) == nullptr)
+        refuse(i, "that has no '" + entry.name + "'");
   std::vector<std::vector<float>> means;
   std::vector<SafetensorsTensor> tensors;
   for (const SafetensorsEntry& entry : first.tensors) {
@@ -186,10 +193,8 @@ void average_checkpoints(const std::vector<std::string>& paths, const std::strin
     std::vector<double> sums(count, 0.0);
     for (std::size_t i = 0; i < files.size(); ++i) {
       const SafetensorsEntry* found = files[i]->header().find(entry.name);
-      if (found == nullptr || found->dtype != "F32" || found->shape != entry.shape ||
-          files[i]->header().tensors.size() != first.tensors.size())
-        throw BadInput(paths[i] + ": has not the tensors of " + paths.front() + "; '" + entry.name + "' is to be " +
-                       shape_text("F32", entry.shape));
+      if (found == nullptr || found->dtype != "F32" || found->shape != entry.shape)
+        refuse(i, "'" + entry.name + "' is to be " + shape_text("F32", entry.shape));
       files[i]->read(*found, std::as_writable_bytes(std::span(values)));
       for (std::size_t k = 0; k < count; ++k) sums[k] += static_cast<double>(values[k]);
     }

@@ -39,6 +39,8 @@ SentenceBatches::SentenceBatches(const ParallelText& text, std::vector<Bucket> b
     : buckets_(std::move(buckets)), pairs_(index(text.size())), first_pair_(buckets_.size() + 1, 0) {
   std::vector<std::size_t> bucket_of(pairs_.size());
   for (std::int64_t pair = 0; pair < text.size(); ++pair) {
+    if (text.source(pair).empty() || text.target(pair).empty())
+      throw InvalidArgument("batches: pair " + std::to_string(pair) + " has a side without an id; an end is the least");
     const auto length = static_cast<std::int64_t>(std::max(text.source(pair).size(), text.target(pair).size()));
     const auto bucket =
         std::find_if(buckets_.begin(), buckets_.end(), [&](const Bucket& b) { return b.room >= length; });

@@ -33,19 +33,24 @@ std::vector<std::string> lines_of(const std::string& file) {
 
 void copy(const std::string& from, const std::string& to) {
   std::error_code error;
+  if (fs::equivalent(from, to, error)) return;
   fs::copy_file(from, to, fs::copy_options::overwrite_existing, error);
   if (error) throw EnvironmentError("cannot copy '" + from + "' to '" + to + "': " + error.message());
 }
 
-// Every line is read here once, so that what training would refuse is refused before anything is learned.
-void copy_set(const TextPreparation::Set& set, const std::string& folder) {
+void remove(const std::string& file) {
+  std::error_code error;
+  fs::remove(file, error);
+  if (error) throw EnvironmentError("cannot remove '" + file + "': " + error.message());
+}
+
+// Every line is read here once, so that what training would refuse is refused before anything is written.
+void check_set(const TextPreparation::Set& set) {
   const std::int64_t sources = for_each_line(set.source_file, [](std::string_view) {});
   const std::int64_t targets = for_each_line(set.target_file, [](std::string_view) {});
   if (sources != targets)
     throw BadInput(set.source_file + " has " + std::to_string(sources) + " lines, " + set.target_file + " has " +
                    std::to_string(targets) + "; the same line of both is a pair");
-  copy(set.source_file, side_of(folder, set.name, "source"));
-  copy(set.target_file, side_of(folder, set.name, "target"));
 }
 
 void write_dictionary(const std::string& text, const TextPieces& pieces, std::int64_t limit, const std::string& path) {
@@ -82,7 +87,10 @@ void TextFolder::copy_rules(const std::string& to) const {
   std::error_code ignored;
   if (fs::equivalent(folder_, to, ignored)) return;
   for (const char* file : {TextPieces::kModelFile, TextPieces::kCodesFile})
-    if (fs::exists(folder_ + "/" + file)) copy(folder_ + "/" + file, to + "/" + file);
+    if (fs::exists(folder_ + "/" + file))
+      copy(folder_ + "/" + file, to + "/" + file);
+    else
+      remove(to + "/" + file);
   source_.write(to + "/" + kSourceDictionary);
   target_.write(to + "/" + kTargetDictionary);
 }
@@ -92,9 +100,17 @@ void prepare_text_folder(const std::string& folder, const TextPreparation& prepa
   if (preparation.sentence_pieces != 0 && !preparation.codes.empty())
     throw InvalidArgument(
         "text folder: pieces come from a SentencePiece model or from a list of merges, not from both");
-  fs::create_directories(folder);
-  for (const char* file : {TextPieces::kModelFile, TextPieces::kCodesFile}) fs::remove(folder + "/" + file);
-  for (const TextPreparation::Set& set : preparation.sets) copy_set(set, folder);
+  for (const TextPreparation::Set& set : preparation.sets) check_set(set);
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) throw EnvironmentError("cannot make the folder '" + folder + "': " + error.message());
+  // Dictionaries go first and come last: without them it is no folder of text.
+  for (const char* file : {kSourceDictionary, kTargetDictionary, TextPieces::kModelFile, TextPieces::kCodesFile})
+    if (!fs::equivalent(folder + "/" + file, preparation.codes, error)) remove(folder + "/" + file);
+  for (const TextPreparation::Set& set : preparation.sets) {
+    copy(set.source_file, side_of(folder, set.name, "source"));
+    copy(set.target_file, side_of(folder, set.name, "target"));
+  }
   const std::string& first = preparation.sets.front().name;
   const std::string source = side_of(folder, first, "source"), target = side_of(folder, first, "target");
   if (preparation.sentence_pieces != 0)

@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "thimble/error.h"
+#include "utf8.h"
 
 namespace thimble {
 
@@ -19,6 +20,8 @@ TextPieces TextPieces::of_folder(const std::string& folder) {
 std::string TextPieces::apply(std::string_view line) const {
   if (const auto* codes = std::get_if<BytePairCodes>(&how_)) return codes->apply(line);
   if (const auto* model = std::get_if<SentencePieces>(&how_)) return model->apply(line);
+  if (const std::size_t bad = first_bad_utf8(line); bad != std::string_view::npos)
+    throw InvalidArgument("pieces: byte " + std::to_string(bad + 1) + " of a line is not UTF-8");
   return std::string(line);
 }
 

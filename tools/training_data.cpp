@@ -50,10 +50,11 @@ TrainingData load_training_data(ModelOptions& options) {
     options.sizes = DataSizes{.train_samples = data.pictures.train.size(), .test_samples = data.pictures.test.size()};
     return data;
   }
-  TrainingData data{.text = load_text(options.data, std::min(options.longest, options.max_tokens))};
+  const std::int64_t longest = std::min(options.longest, options.max_tokens);
+  TrainingData data{.text = load_text(options.data, longest)};
   const TextData& text = *data.text;
   if (text.train.text.size() == 0)
-    throw InvalidArgument("'" + options.data + "' has no sentence pair of at most " + std::to_string(options.longest) +
+    throw InvalidArgument("'" + options.data + "' has no sentence pair of at most " + std::to_string(longest) +
                           " ids to train on");
   options.sizes = DataSizes{.source_vocabulary = text.folder.source().size(),
                             .target_vocabulary = text.folder.target().size(),

@@ -55,10 +55,10 @@ int run_translate(const TranslateOptions& options) {
     throw;
   }
   translate(waiting);
-  if (unknown > 0 || cut > 0)
-    std::fprintf(stderr, "translate: %lld unknown pieces; of %lld lines the beginning, %lld ids\n",
-                 static_cast<long long>(unknown), static_cast<long long>(cut),
-                 static_cast<long long>(Translator::kLongestSource));
+  if (unknown > 0) std::fprintf(stderr, "translate: %lld unknown pieces\n", static_cast<long long>(unknown));
+  if (cut > 0)
+    std::fprintf(stderr, "translate: %lld line%s cut after %lld ids\n", static_cast<long long>(cut),
+                 cut == 1 ? "" : "s", static_cast<long long>(Translator::kLongestSource));
   if (!std::cout) throw EnvironmentError("cannot write to standard output");
   return kDone;
 }

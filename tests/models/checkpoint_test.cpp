@@ -1,5 +1,8 @@
 #include "thimble/checkpoint.h"
 
+#include <algorithm>
+#include <random>
+
 #include "temporary_folder.h"
 #include "thimble/error.h"
 #include "thimble/safetensors.h"
@@ -138,6 +141,82 @@ TEST(InitialWeights, RefuseAFileWithoutAWeightOrStatistic) {
     EXPECT_TRUE(holds(message_of<BadInput>([&] { load_weights(folder.file("w"), target.views()); }), name));
     EXPECT_EQ(target, State(100));
   }
+}
+
+// Numbers whose sum in float would round differently.
+State drawn(std::uint32_t seed) {
+  State state(0);
+  std::mt19937 random(seed);
+  for (auto* values : {&state.weight, &state.bias, &state.mean, &state.momentum})
+    for (float& value : *values) value = (static_cast<float>(random() >> 8) - 8e6f) * (seed == 1 ? 1.0f : 1e-7f);
+  return state;
+}
+
+TEST(AverageCheckpoints, GiveTheMeanInDoubleAndNoState) {
+  TemporaryFolder folder;
+  std::vector<State> states;
+  std::vector<std::string> files;
+  for (std::uint32_t i = 1; i <= 3; ++i) {
+    states.push_back(drawn(i));
+    files.push_back(folder.file("c" + std::to_string(i)));
+    save_checkpoint(files.back(), states.back().views(), kRecord);
+    State loaded(100);
+    average_checkpoints(files, folder.file("mean"));
+    const InitialWeights report = load_weights(folder.file("mean"), loaded.views());
+    EXPECT_EQ(report.missing, std::vector<std::string>{"fc.weight.momentum"});
+    EXPECT_EQ(report.unused, std::vector<std::string>{});
+    EXPECT_EQ(loaded.momentum, State(100).momentum);
+    bool differs_from_float = false;
+    for (auto part : {&State::weight, &State::bias, &State::mean})
+      for (std::size_t k = 0; k < (loaded.*part).size(); ++k) {
+        double sum = 0;
+        float rounded = 0;
+        for (const State& state : states) sum += static_cast<double>((state.*part)[k]);
+        for (const State& state : states) rounded += (state.*part)[k] / static_cast<float>(states.size());
+        EXPECT_EQ((loaded.*part)[k], static_cast<float>(sum / static_cast<double>(states.size()))) << k;
+        differs_from_float |= (loaded.*part)[k] != rounded;
+      }
+    EXPECT_EQ(differs_from_float, i > 2) << "two numbers halve exactly";
+    EXPECT_THROW(load_checkpoint(folder.file("mean"), loaded.views()), BadInput) << "nothing to go on from";
+  }
+  average_checkpoints({files[0], files[0]}, files[0]);  // over one of its own
+  State same(100);
+  load_weights(files[0], same.views());
+  EXPECT_EQ(same.weight, states[0].weight);
+}
+
+TEST(AverageCheckpoints, RefuseWhatIsOfAnotherModelByName) {
+  TemporaryFolder folder;
+  State state(1);
+  save_checkpoint(folder.file("a"), state.views(), kRecord);
+  const auto refused = [&](const std::vector<CheckpointTensor>& views, const std::string& part) {
+    save_checkpoint(folder.file("b"), views, kRecord);
+    const std::string message = message_of<BadInput>([&] {
+      average_checkpoints({folder.file("a"), folder.file("b")}, folder.file("mean"));
+    });
+    EXPECT_TRUE(holds(message, folder.file("b") + ": ")) << message;
+    EXPECT_TRUE(holds(message, part)) << message;
+    EXPECT_FALSE(std::filesystem::exists(folder.file("mean")));
+  };
+  auto views = state.views();
+  views[1].name = "fc.offset";
+  refused(views, "that has no 'fc.offset'");
+  views = state.views();
+  views[0].type.shape = {3, 2};
+  refused(views, "'fc.weight' is to be F32[2,3]");
+  views = state.views();
+  views[2].type.dtype = DType::i32;
+  refused(views, "'bn.running_mean' is to be F32[2]");
+  views = state.views();
+  views.erase(views.begin());
+  refused(views, "'fc.weight'");
+  views = state.views();
+  views.push_back({"fc.gain", {DType::f32, {2}}, Role::weight, reinterpret_cast<std::byte*>(state.bias.data())});
+  refused(views, "that has no 'fc.gain'");
+  EXPECT_THROW(average_checkpoints({}, folder.file("mean")), InvalidArgument);
+  EXPECT_THROW(average_checkpoints({folder.file("a"), folder.file("none")}, folder.file("mean")), EnvironmentError);
+  folder.write("b", "no safetensors");
+  EXPECT_THROW(average_checkpoints({folder.file("a"), folder.file("b")}, folder.file("mean")), BadInput);
 }
 
 }  // namespace

@@ -59,8 +59,8 @@ InitialWeights load_weights(const std::string& path, const std::vector<Checkpoin
 
 /// Writes the mean of what several files hold, tensor by tensor, added up in double. State is left out (a tensor named
 /// `w.momentum` where there is a `w`): the result is weights to start from or to evaluate, no checkpoint to go on from.
-/// Throws InvalidArgument where there is no file; BadInput where files have not the same tensors or one is not F32;
-/// EnvironmentError where a file cannot be read or written.
+/// Throws InvalidArgument where there is no file; BadInput where files have not the same ones, state aside, or one is
+/// not F32; EnvironmentError where a file cannot be read or written.
 void average_checkpoints(const std::vector<std::string>& paths, const std::string& to);
 
 }  // namespace thimble

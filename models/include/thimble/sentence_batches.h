@@ -20,7 +20,7 @@ namespace thimble {
 class SentenceBatches {
  public:
   /// A pair goes to the smallest bucket that has room for its longer side. Throws InvalidArgument where a pair fits
-  /// none.
+  /// none or has a side without an id.
   SentenceBatches(const ParallelText& text, std::vector<Bucket> buckets);
 
   std::int64_t size() const { return first_batch_.back(); }

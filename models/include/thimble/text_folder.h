@@ -36,8 +36,8 @@ class TextFolder {
   /// The lines to translate, as they are.
   std::vector<std::string> sources(const std::string& set) const;
 
-  /// Puts dictionaries and pieces into another folder, so that a trained model stands alone. Nothing where it is the
-  /// same folder. Throws EnvironmentError where they cannot be written.
+  /// Puts dictionaries and pieces into another folder, in place of those it had, so that a trained model stands alone.
+  /// Nothing where it is the same folder. Throws EnvironmentError where they cannot be written.
   void copy_rules(const std::string& to) const;
 
  private:
@@ -58,7 +58,8 @@ struct TextPreparation {
 
 /// Makes such a folder. Throws InvalidArgument where there is no set or both kinds of pieces are asked for, and as
 /// train_sentence_pieces, PieceCounts::add_line, BytePairCodes::read; BadInput where the files of a set have not the
-/// same number of lines.
+/// same number of lines or are no UTF-8, and EnvironmentError where a file cannot be read or written. A set that is
+/// refused leaves an earlier folder as it was.
 void prepare_text_folder(const std::string& folder, const TextPreparation& preparation);
 
 }  // namespace thimble
