@@ -185,13 +185,17 @@ void start_weights(TrainingRun& trainer, const TrainOptions& options, const std:
   trainer.initialize();
 }
 
-// What a killed process was writing under a temporary name: nobody will rename it any more.
-void remove_unfinished(const std::string& folder) {
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder))
+// What a killed process was writing under a temporary name: nobody will rename it any more. A run that begins anew also
+// removes the epochs of the one before it, which `average` would take for its own.
+void remove_leftovers(const std::string& folder, bool begins) {
+  std::vector<fs::path> leftovers;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+    const std::string file = entry.path().filename().string();
     for (const char* name : {"plan.json", "plan.calibration.json", "metrics.jsonl", "checkpoint."})
-      if (const std::string file = entry.path().filename().string();
-          file.starts_with(name) && file.find(".tmp.") != std::string::npos)
-        fs::remove(entry.path());
+      if (file.starts_with(name) && file.find(".tmp.") != std::string::npos) leftovers.push_back(entry.path());
+    if (begins && file.starts_with("checkpoint.epoch")) leftovers.push_back(entry.path());
+  }
+  for (const fs::path& path : leftovers) fs::remove(path);
 }
 
 LearningRateSchedule schedule_of(const TrainOptions& options, bool is_text) {
@@ -237,7 +241,7 @@ int run_train(const TrainOptions& options) {
   if (!options.out.empty()) write_file(in_run("plan.json"), write_plan(plan));
   if (!options.out.empty() && calibration)
     write_file(calibration_beside(in_run("plan.json")), write_calibration(*calibration));
-  if (!options.out.empty()) remove_unfinished(options.out);
+  if (!options.out.empty()) remove_leftovers(options.out, run.steps_done() == 0);
   if (data.text) {
     report_text(*data.text);
     if (!options.out.empty()) data.text->folder.copy_rules(options.out);

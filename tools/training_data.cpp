@@ -18,10 +18,18 @@ void expect_folder(const std::string& folder) {
     throw InvalidArgument("translation models are trained on text: --data FOLDER, which `thimble prepare` makes");
 }
 
+void expect_pairs(const LoadedPairs& pairs, const std::string& folder, const std::string& set, std::int64_t longest) {
+  if (pairs.text.size() == 0)
+    throw InvalidArgument("'" + folder + "' has no sentence pair of at most " + std::to_string(longest) +
+                          " ids in its set '" + set + "'");
+}
+
 std::unique_ptr<TextData> load_text(const std::string& folder, std::int64_t longest) {
   expect_folder(folder);
   TextFolder text(folder);
   LoadedPairs train = text.pairs(kTrainSet, longest), valid = text.pairs(kValidSet, longest);
+  expect_pairs(train, folder, kTrainSet, longest);
+  expect_pairs(valid, folder, kValidSet, longest);
   return std::make_unique<TextData>(TextData{std::move(text), std::move(train), std::move(valid), kValidSet});
 }
 
@@ -53,9 +61,6 @@ TrainingData load_training_data(ModelOptions& options) {
   const std::int64_t longest = std::min(options.longest, options.max_tokens);
   TrainingData data{.text = load_text(options.data, longest)};
   const TextData& text = *data.text;
-  if (text.train.text.size() == 0)
-    throw InvalidArgument("'" + options.data + "' has no sentence pair of at most " + std::to_string(longest) +
-                          " ids to train on");
   options.sizes = DataSizes{.source_vocabulary = text.folder.source().size(),
                             .target_vocabulary = text.folder.target().size(),
                             .rooms = choose_rooms(lengths_of(text), kMostRooms)};
@@ -72,7 +77,9 @@ TrainingData load_evaluation_data(const Plan& plan, const std::string& source, c
   if (!is_translation(plan)) return load_training_data(plan, source);
   expect_folder(source);
   TextFolder folder(source);
-  LoadedPairs pairs = folder.pairs(set, translation_choices_of(plan).buckets.back().room);
+  const std::int64_t longest = translation_choices_of(plan).buckets.back().room;
+  LoadedPairs pairs = folder.pairs(set, longest);
+  expect_pairs(pairs, source, set, longest);
   return {.text = std::make_unique<TextData>(TextData{std::move(folder), pairs, pairs, set})};
 }
 

@@ -22,7 +22,7 @@ struct BeamOptions {
 
 struct Translation {
   std::vector<std::int32_t> ids{};  ///< without an end
-  double score = 0;               ///< normalised by length
+  double score = 0;                 ///< normalised by length
 };
 
 class BeamSearch {

@@ -20,8 +20,7 @@ struct TranslatedLines {
   std::int64_t cut = 0;  ///< lines of more than Translator::kLongestSource ids, of which the rest is dropped
 };
 
-/// Throws InvalidArgument for a line that is not UTF-8, and where the dictionaries are larger than the model's
-/// vocabularies.
+/// Throws InvalidArgument for a line that is not UTF-8, and for a piece that the dictionary has and the model has not.
 TranslatedLines translate_lines(Translator& translator, const TextFolder& text, std::span<const std::string> lines);
 
 }  // namespace thimble
