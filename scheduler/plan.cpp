@@ -94,6 +94,33 @@ const Program& Plan::program(const std::string& name) const {
   throw InvalidArgument("plan: there is no program '" + name + "'; it has " + known);
 }
 
+ScheduledProgram schedule_program(const PlanRequest& request, const ProgramRequest& asked, const OpRegistry& registry) {
+  ScheduledProgram made;
+  made.graph = asked.microbatches.size() > 1 ? accumulate_over_microbatches(asked.graph, registry) : asked.graph;
+  ScheduleOptions options{.microbatches = asked.microbatches, .barrier_before_update = asked.barrier_before_update};
+  const bool is_split = !asked.splits.empty() && asked.microbatches.size() > 1;
+  if (!asked.ranks.empty() || is_split) {
+    const RecomputeBasis basis = recompute_basis(made.graph, registry);
+    RecomputeRanks ranks = asked.ranks;
+    while (ranks.size() < made.graph.tensors.size()) ranks.push_back(0);  // sums over microbatches
+    LoopSequence sequence{{}, {}};
+    if (is_split)
+      sequence = block_major_sequence(made.graph, basis, ranks, asked.splits, asked.barrier_before_update);
+    else
+      sequence.ops = recompute_sequence(made.graph, basis, ranks);
+    options.sequence = std::move(sequence.ops);
+    options.repeats = std::move(sequence.repeats);
+  }
+  made.schedule = make_schedule(made.graph, registry, request.device, options);
+  if (asked.spend_slack) {
+    const Paces paces = paces_of(made.graph, registry, request.device, asked.microbatches, request.calibration.get());
+    std::vector<OpId> steps;
+    for (const ScheduledStep& step : made.schedule.steps) steps.push_back(step.op);
+    set_paces(spend_slack(steps, live_by_step(made.schedule), paces), made.graph, made.schedule);
+  }
+  return made;
+}
+
 Plan make_plan(const PlanRequest& request, const OpRegistry& registry) {
   Plan plan{.model = request.model,
             .options = request.options,
@@ -112,28 +139,9 @@ Plan make_plan(const PlanRequest& request, const OpRegistry& registry) {
     Program program;
     program.name = asked.name;
     program.microbatches = asked.microbatches;
-    program.graph = asked.microbatches.size() > 1 ? accumulate_over_microbatches(asked.graph, registry) : asked.graph;
-    ScheduleOptions options{.microbatches = asked.microbatches, .barrier_before_update = asked.barrier_before_update};
-    const bool is_split = !asked.splits.empty() && asked.microbatches.size() > 1;
-    if (!asked.ranks.empty() || is_split) {
-      const RecomputeBasis basis = recompute_basis(program.graph, registry);
-      RecomputeRanks ranks = asked.ranks;
-      while (ranks.size() < program.graph.tensors.size()) ranks.push_back(0);  // sums over microbatches
-      LoopSequence sequence{{}, {}};
-      if (is_split)
-        sequence = block_major_sequence(program.graph, basis, ranks, asked.splits, asked.barrier_before_update);
-      else
-        sequence.ops = recompute_sequence(program.graph, basis, ranks);
-      options.sequence = std::move(sequence.ops);
-      options.repeats = std::move(sequence.repeats);
-    }
-    program.schedule = make_schedule(program.graph, registry, plan.device, options);
-    if (asked.spend_slack) {
-      const Paces paces = paces_of(program.graph, registry, plan.device, asked.microbatches, request.calibration.get());
-      std::vector<OpId> steps;
-      for (const ScheduledStep& step : program.schedule.steps) steps.push_back(step.op);
-      set_paces(spend_slack(steps, live_by_step(program.schedule), paces), program.graph, program.schedule);
-    }
+    ScheduledProgram made = schedule_program(request, asked, registry);
+    program.graph = std::move(made.graph);
+    program.schedule = std::move(made.schedule);
     place_program(program, plan.persistent);
     plan.arena = std::max(plan.arena, program.planned);
     plan.programs.push_back(std::move(program));

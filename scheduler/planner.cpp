@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <future>
+#include <map>
 
 #include "loop_search.h"
 #include "paces.h"
@@ -178,24 +179,118 @@ void Frontier::add_variant(std::size_t variant, const std::vector<RecomputeRanks
   }
 }
 
-Plan Frontier::plan(const Candidate& candidate, std::optional<Bytes> budget) const {
-  PlanRequest request = variants_[candidate.variant];
-  request.budget = budget;
-  const Graph step = request.programs.at(0).graph;
-  for (ProgramRequest& program : request.programs)
-    if (is_same_but_for_the_cut(program.graph, step)) {
-      program.ranks = candidate.ranks;
-      program.spend_slack = candidate.spend_slack;
-      program.splits = candidate.splits;
+std::vector<std::size_t> Frontier::other_steps(std::size_t variant) const {
+  const std::vector<ProgramRequest>& programs = variants_[variant].programs;
+  std::vector<std::size_t> others;
+  for (std::size_t p = 1; p < programs.size(); ++p)
+    if (is_same_but_for_the_cut(programs[p].graph, programs[0].graph)) others.push_back(p);
+  return others;
+}
+
+// What another step of the variant needs with this candidate.
+Bytes Frontier::live(std::size_t variant, std::size_t program, const Candidate& candidate) const {
+  const PlanRequest& request = variants_[variant];
+  ProgramRequest asked = request.programs[program];
+  asked.ranks = candidate.ranks;
+  asked.splits = candidate.splits;
+  asked.spend_slack = false;
+  const std::vector<Bytes> live = live_by_step(schedule_program(request, asked, registry_).schedule);
+  return *std::max_element(live.begin(), live.end());
+}
+
+// For each other step the fastest that has as few bytes. Those of the training step's own frontier are ordered by
+// bytes nearly always for the others, too, so bisection finds the place; where it does not, all are tried.
+std::optional<Frontier::Choices> Frontier::others_within(std::size_t variant, Bytes budget) const {
+  Choices of_variant, front;
+  for (const Candidate& candidate : candidates_) {
+    if (candidate.variant != variant) continue;
+    of_variant.push_back(&candidate);
+    if (front.empty() || candidate.live < front.back()->live) front.push_back(&candidate);
+  }
+  Choices choices(variants_[variant].programs.size(), nullptr);
+  for (std::size_t program : other_steps(variant)) {
+    const auto fits = [&](const Candidate* candidate) { return live(variant, program, *candidate) <= budget; };
+    auto first = front.begin(), end = front.end();
+    while (first != end) {
+      const auto middle = first + (end - first) / 2;
+      if (fits(*middle))
+        end = middle;
+      else
+        first = middle + 1;
     }
-  return make_plan(request, registry_);
+    if (first == front.end()) {
+      const auto any = std::find_if(of_variant.begin(), of_variant.end(), fits);
+      if (any == of_variant.end()) return std::nullopt;
+      choices[program] = *any;
+    } else {
+      choices[program] = *first;
+    }
+  }
+  return choices;
+}
+
+PlanRequest Frontier::request_of(std::size_t variant, const Choices& choices) const {
+  PlanRequest request = variants_[variant];
+  for (std::size_t p = 0; p < request.programs.size(); ++p) {
+    if (choices[p] == nullptr) continue;
+    request.programs[p].ranks = choices[p]->ranks;
+    request.programs[p].splits = choices[p]->splits;
+    request.programs[p].spend_slack = choices[p]->spend_slack;
+  }
+  return request;
+}
+
+// The same for every step.
+Plan Frontier::plan_alike(const Candidate& candidate) const {
+  Choices choices(variants_[candidate.variant].programs.size(), nullptr);
+  choices[0] = &candidate;
+  for (std::size_t program : other_steps(candidate.variant)) choices[program] = &candidate;
+  return make_plan(request_of(candidate.variant, choices), registry_);
+}
+
+// Where a step cannot be placed in as few bytes as are live, it has what is next in bytes among the candidates.
+std::optional<Plan> Frontier::plan_within(const Candidate& candidate, Choices& others, Bytes budget) const {
+  others[0] = &candidate;
+  while (true) {
+    PlanRequest request = request_of(candidate.variant, others);
+    request.budget = budget;
+    Plan made = make_plan(request, registry_);
+    if (made.arena <= budget) return made;
+    if (made.programs[0].planned > budget) return std::nullopt;
+    for (std::size_t p = 1; p < others.size(); ++p) {
+      if (made.programs[p].planned <= budget) continue;
+      if (others[p] == nullptr) return std::nullopt;
+      const Candidate* next = others[p] + 1;
+      while (next != candidates_.data() + candidates_.size() &&
+             (next->variant != candidate.variant || next->live >= others[p]->live))
+        ++next;
+      if (next == candidates_.data() + candidates_.size()) return std::nullopt;
+      others[p] = next;
+    }
+  }
+}
+
+Plan Frontier::plan(const Candidate& candidate) const {
+  Bytes most = candidate.live;
+  for (std::size_t program : other_steps(candidate.variant))
+    most = std::max(most, live(candidate.variant, program, candidate));
+  if (std::optional<Choices> others = others_within(candidate.variant, most))
+    if (std::optional<Plan> made = plan_within(candidate, *others, most)) {
+      made->budget = std::nullopt;
+      return std::move(*made);
+    }
+  return plan_alike(candidate);
 }
 
 PlanOrNo Frontier::within(Bytes budget) const {
+  std::map<std::size_t, std::optional<Choices>> others;  // by variant
   for (const Candidate& candidate : candidates_) {
     if (candidate.live > budget) continue;
-    Plan made = plan(candidate, budget);
-    if (made.arena <= budget) return made;
+    auto known = others.find(candidate.variant);
+    if (known == others.end())
+      known = others.emplace(candidate.variant, others_within(candidate.variant, budget)).first;
+    if (!known->second) continue;
+    if (auto made = plan_within(candidate, *known->second, budget)) return std::move(*made);
   }
   // Placed from the fewest live bytes on, until no other can become smaller than what is there.
   std::vector<const Candidate*> by_bytes;
@@ -205,9 +300,10 @@ PlanOrNo Frontier::within(Bytes budget) const {
   std::optional<Plan> smallest;
   for (const Candidate* candidate : by_bytes) {
     if (smallest && candidate->live >= smallest->arena) break;
-    Plan made = plan(*candidate, budget);
+    Plan made = plan_alike(*candidate);
     if (!smallest || made.arena < smallest->arena) smallest = std::move(made);
   }
+  smallest->budget = budget;
   return DoesNotFit{std::move(*smallest), lower_bound()};
 }
 

@@ -12,7 +12,7 @@ namespace {
 
 struct ViewOptions {
   std::string plan;
-  std::string program = kTrainProgram;
+  std::string program;  // empty: the first
   int columns = 96;
   int rows = 60;
   bool json = false;
@@ -58,7 +58,7 @@ Bytes live_bytes(const Plan& plan, const Program& program, Step step) {
 
 int run_view(const ViewOptions& options) {
   const Plan plan = load_plan(options.plan);
-  const Program& program = plan.program(options.program);
+  const Program& program = options.program.empty() ? plan.programs.front() : plan.program(options.program);
   const auto count = static_cast<std::int32_t>(program.schedule.steps.size());
   if (options.json) {
     nlohmann::ordered_json steps = nlohmann::ordered_json::array();

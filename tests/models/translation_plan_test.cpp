@@ -125,6 +125,38 @@ TEST(TranslationPlan, AnyCutGivesTheMeanGradient) {
   }
 }
 
+// What a budget asks of the bucket that needs most is not asked of the others, and more bytes make no bucket slower.
+TEST(TranslationPlan, EachBucketMakesAgainOnlyWhatItsBytesAskFor) {
+  TranslationChoices choices = small_choices();
+  choices.chunk = 20;
+  const Frontier frontier({request_translation(choices, registry())}, registry(),
+                          {.most_evaluations = 400, .loops = LoopOrder::either});
+  const PlanOrNo no = frontier.within(1_B);
+  const Bytes least = std::get<DoesNotFit>(no).smallest.arena;
+  const Bytes most = frontier.plan(frontier.candidates().front()).arena;
+  std::vector<double> fastest(choices.buckets.size(), 1e9);
+  bool differ = false;
+  for (std::int64_t part = 0; part <= 8; ++part) {
+    const Bytes budget = least + Bytes{(most - least).value * part / 8};
+    const PlanOrNo answer = frontier.within(budget);
+    ASSERT_TRUE(std::holds_alternative<Plan>(answer)) << budget.value;
+    const Plan& plan = std::get<Plan>(answer);
+    EXPECT_LE(plan.arena, budget);
+    EXPECT_EQ(check_plan(plan, registry()), std::vector<std::string>{});
+    std::vector<double> shares;
+    for (std::size_t i = 0; i < choices.buckets.size(); ++i) {
+      const ProgramCost cost =
+          program_cost(plan.program(translation_program("train", choices.buckets[i].room)), registry(), plan.device);
+      EXPECT_LE(cost.milliseconds, fastest[i] + 1e-9) << choices.buckets[i].room << " in " << budget.value;
+      fastest[i] = cost.milliseconds;
+      shares.push_back(cost.recompute_flops / cost.flops);
+    }
+    const auto [low, high] = std::minmax_element(shares.begin(), shares.end());
+    differ = differ || *high > *low + 0.05;
+  }
+  EXPECT_TRUE(differ);
+}
+
 // The recipe's model at 4,000 padded tokens a side, microbatches of 250 and more, all buckets in one arena.
 TEST(TranslationPlan, SlowReachesItsFigures) {
   TranslationChoices choices;

@@ -91,6 +91,14 @@ Plan make_plan(const PlanRequest& request, const OpRegistry& registry);
 /// at every step, those that the program does not use too.
 std::vector<Bytes> bytes_by_role(const Plan& plan, const Program& program, Step step);
 
+/// The schedule that make_plan makes of a program of the request; nothing is placed. Throws as make_schedule.
+struct ScheduledProgram {
+  Graph graph;
+  Schedule schedule;
+};
+ScheduledProgram schedule_program(const PlanRequest& request, const ProgramRequest& program,
+                                  const OpRegistry& registry);
+
 /// The program whose planned bytes are the arena's (the first of them).
 const Program& peak_program(const Plan& plan);
 

@@ -46,14 +46,15 @@ using PlanOrNo = std::variant<Plan, DoesNotFit>;
 
 class Frontier {
  public:
-  /// The first program of each variant is the training step, and what is chosen for it holds for all programs of the
-  /// same graph. Throws InvalidArgument where there is no variant.
+  /// The first program of each variant is the training step that candidates are found for. Programs of the same graph
+  /// but for sizes (a short batch, another bucket) choose among the same, each the fastest that its bytes leave room
+  /// for. Throws InvalidArgument where there is no variant.
   Frontier(std::vector<PlanRequest> variants, const OpRegistry& registry, PlannerOptions options = {});
 
   /// Fastest first, then fewest bytes; none is slower and larger than another, by predicted time and live bytes.
   const std::vector<Candidate>& candidates() const { return candidates_; }
-  /// Placed; the budget, if any, is recorded in it.
-  Plan plan(const Candidate& candidate, std::optional<Bytes> budget = std::nullopt) const;
+  /// Placed. Other steps take what is fastest in the bytes that this candidate needs for all of them.
+  Plan plan(const Candidate& candidate) const;
   PlanOrNo within(Bytes budget) const;
   /// Plans of at most `most` candidates spread over the curve, fastest first, each smaller than the one before.
   std::vector<Plan> curve(std::size_t most) const;
@@ -66,6 +67,13 @@ class Frontier {
   std::int64_t largest_part(std::size_t variant) const;
   void add_variant(std::size_t variant, const std::vector<RecomputeRanks>& ranks, LoopOrder loops,
                    std::vector<std::vector<LoopSplit>>& splits);
+  using Choices = std::vector<const Candidate*>;  // of each program; null where it is no step
+  std::vector<std::size_t> other_steps(std::size_t variant) const;
+  Bytes live(std::size_t variant, std::size_t program, const Candidate& candidate) const;
+  std::optional<Choices> others_within(std::size_t variant, Bytes budget) const;
+  PlanRequest request_of(std::size_t variant, const Choices& choices) const;
+  Plan plan_alike(const Candidate& candidate) const;
+  std::optional<Plan> plan_within(const Candidate& candidate, Choices& others, Bytes budget) const;
 
   std::vector<PlanRequest> variants_;
   const OpRegistry& registry_;
