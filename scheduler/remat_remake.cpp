@@ -1,19 +1,15 @@
-// What it takes to make a tensor again while others are held: each op once where that fits, otherwise a search of its
-// own that may make some of it several times. And the schedule that follows from a path.
+// What it costs to make a tensor again while others are held: each op once where that fits, otherwise as it is made
+// from nothing. And paths made cheaper by holding instead.
 #include <algorithm>
 #include <cmath>
 
-#include "remat_solver.h"
 #include "remat_unwind.h"
 
 namespace thimble::remat {
 namespace {
 
-constexpr std::size_t kMostRuns = 40;               // of the schedule, per op
-constexpr std::int64_t kFinerRooms = 50;            // a tensor's room from nothing is found up to this part of it
-constexpr double kWorthHolding = 0.3;               // of the mean price of a shed: cheaper ones stay
-constexpr double kThresholds[] = {0.9, 0.6, 0.35};  // of searches for one tensor, where most of the room is taken
-constexpr double kBytePrice = 10;                   // of these searches
+constexpr std::int64_t kFinerRooms = 50;  // the room to make a tensor from nothing is found up to this part of it
+constexpr double kWorthHolding = 0.3;     // of the mean price in a path: cheaper sheds stay, to save time
 
 std::size_t index(std::int32_t i) { return static_cast<std::size_t>(i); }
 
@@ -26,21 +22,27 @@ double Unwinder::remake(std::int32_t tensor, const Set& rest, std::int64_t room,
   made.add(tensor);
   std::int64_t held = size(tensor);
   double cost = 0;
-  while (!made.empty()) {
-    const std::int32_t op = maker(made.last());
+  for (std::int32_t open = 1, t = tensor; open > 0;) {
+    t = made.last_up_to(t);  // what it reads is lower
+    const std::int32_t op = maker(t);
     ++effort_;
     cost += cost_of(op);
     if (cost >= cap) return HUGE_VAL;
     std::int64_t beside = graph_.workspace[index(op)], gone = 0;
-    for (const std::int32_t t : graph_.out[index(op)]) {
-      gone += made.has(t) ? size(t) : 0;
-      beside += made.has(t) || rest.has(t) ? 0 : size(t);
-      made.remove(t);
+    for (const std::int32_t x : graph_.out[index(op)]) {
+      if (made.has(x)) {
+        gone += size(x);
+        made.remove(x);
+        --open;
+      } else if (!rest.has(x)) {
+        beside += size(x);
+      }
     }
-    for (const std::int32_t t : graph_.in[index(op)]) {
-      if (made.has(t) || rest.has(t)) continue;
-      made.add(t);
-      held += size(t);
+    for (const std::int32_t x : graph_.in[index(op)]) {
+      if (made.has(x) || rest.has(x)) continue;
+      made.add(x);
+      held += size(x);
+      ++open;
     }
     if (held + beside > room) return HUGE_VAL;
     held -= gone;
@@ -164,96 +166,6 @@ double Unwinder::hold(const Task& task, Path& path) {
     if (!t.is_gone[i]) left.push_back(path[i]);
   path = std::move(left);
   return t.sum;
-}
-
-std::optional<Unwinder::Path> Unwinder::plan(const Task& task) {
-  std::optional<Path> best;
-  double least = HUGE_VAL;
-  for (const double threshold : kThresholds) {
-    std::optional<Path> path = search(task, {false, threshold, kBytePrice, 1});
-    if (!path) continue;
-    const double cost = hold(task, *path);
-    if (cost >= least) continue;
-    least = cost;
-    best = std::move(path);
-  }
-  if (best) return best;
-  best = search(task, {.is_eager = true});
-  if (best) hold(task, *best);
-  return best;
-}
-
-// What a path says of tensors that are not required here, or are held for others, is passed over.
-void Unwinder::emit(const Path& path, const Set& rest) {
-  for (const Step& step : path) {
-    if (ops_.size() > kMostRuns * graph_.order.size() || effort_ > effort_limit_) return;
-    if (step.kind == Step::shed) {
-      if (required_.has(step.id) && !rest.has(step.id)) emit_remake(step.id);
-      continue;
-    }
-    bool is_required = false;
-    for (const std::int32_t t : graph_.out[index(step.id)]) {
-      if (!required_.has(t) || rest.has(t)) continue;
-      is_required = true;
-      required_.remove(t);
-    }
-    if (!is_required) continue;
-    for (const std::int32_t t : graph_.in[index(step.id)]) required_.add(t);
-    ops_.push_back(step.id);
-  }
-}
-
-void Unwinder::emit_remake(std::int32_t tensor) {
-  Task task;
-  task.goal.add(tensor);
-  task.rest = required_;
-  task.rest.remove(tensor);
-  task.room = budget_ - bytes(task.rest);
-  const std::size_t before = ops_.size();
-  if (remake(tensor, task.rest, task.room, HUGE_VAL, &ops_) < HUGE_VAL) {
-    required_ = task.rest;
-    return;
-  }
-  ops_.resize(before);
-  const std::optional<Path> path = plan(task);
-  emit(path ? *path : alone_[index(tensor)].path, task.rest);
-}
-
-std::optional<Sequence> Unwinder::run(const Style& style) {
-  Task task;
-  for (std::int32_t t = 0; t < graph_.tensors(); ++t)
-    if (graph_.keep[index(t)]) task.goal.add(t);
-  task.room = budget_;
-  std::optional<Path> path = search(task, style);
-  if (!path) return std::nullopt;
-  hold(task, *path);
-  required_ = task.goal;
-  ops_.clear();
-  emit(*path, {});
-  if (!required_.empty()) return std::nullopt;
-  return Sequence(ops_.rbegin(), ops_.rend());
-}
-
-// The prices and widths that get furthest on layered random graphs at half their peak; the first schedule will do, the
-// local search shortens it.
-SolverOutput solve_by_unwinding(const SolverInput& input) {
-  SolverOutput output;
-  const Graph& graph = input.graph;
-  if (!input.known.sequences.empty() || graph.tensors() > kLargestUnwinding || graph.has_alternatives) return output;
-  Unwinder unwinder(graph, input.budget, input.move_limit / 10);
-  for (const double threshold : {0.65, 0.5, 0.35})
-    for (const double byte_price : {400.0, 200.0}) {
-      std::optional<Sequence> sequence = unwinder.run({false, threshold, byte_price, 60});
-      if (getenv("DBG"))
-        fprintf(stderr, "T %.2f price %.0f runs %zu effort %lld\n", threshold, byte_price,
-                sequence ? sequence->size() : 0, (long long)unwinder.effort());
-      if (!sequence) continue;
-      const std::int64_t peak = sequence_peak(graph, *sequence);
-      if (peak < 0 || peak > input.budget) continue;
-      output.sequences.push_back(std::move(*sequence));
-      return output;
-    }
-  return output;
 }
 
 }  // namespace thimble::remat

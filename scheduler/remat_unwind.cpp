@@ -8,8 +8,6 @@
 namespace thimble::remat {
 namespace {
 
-constexpr double kSmallCost = 1e-3;  // so that what costs nothing is not run for nothing
-
 std::size_t index(std::int32_t i) { return static_cast<std::size_t>(i); }
 
 }  // namespace
@@ -38,8 +36,6 @@ Unwinder::Unwinder(const Graph& graph, std::int64_t budget, std::int64_t effort_
   for (const std::int32_t op : graph.order)
     for (const std::int32_t t : graph.out[index(op)]) make_alone(t);
 }
-
-double Unwinder::cost_of(std::int32_t op) const { return static_cast<double>(graph_.cost[index(op)]) + kSmallCost; }
 
 std::int64_t Unwinder::bytes(const Set& set) const {
   std::int64_t sum = 0;

@@ -25,7 +25,6 @@ class Unwinder {
 
   /// A schedule of everything, or none where the beam ends, the schedule becomes too long or the effort is spent.
   std::optional<Sequence> run(const Style& style);
-  std::int64_t effort() const { return effort_; }
 
  private:
   using Set = TensorSet<kLargestUnwinding / 64>;
@@ -65,7 +64,10 @@ class Unwinder {
   // Sets (remat_unwind.cpp).
   std::int32_t maker(std::int32_t tensor) const { return graph_.chosen[static_cast<std::size_t>(tensor)]; }
   std::int64_t size(std::int32_t tensor) const { return graph_.bytes[static_cast<std::size_t>(tensor)]; }
-  double cost_of(std::int32_t op) const;
+  static constexpr double kSmallCost = 1e-3;  // so that what costs nothing is not run for nothing
+  double cost_of(std::int32_t op) const {
+    return static_cast<double>(graph_.cost[static_cast<std::size_t>(op)]) + kSmallCost;
+  }
   std::int64_t bytes(const Set& set) const;
   std::int32_t highest_reader(std::int32_t tensor, const Set& pending) const;
   bool is_awaited(std::int32_t op, const Set& pending) const;
@@ -91,9 +93,11 @@ class Unwinder {
   Trace trace(const Path& path);
   bool try_to_hold(std::size_t i, const Path& path, Trace& trace);
   double hold(const Task& task, Path& path);
+
+  // The schedule (remat_unwind_emit.cpp).
+  std::optional<Path> plan(const Task& task);
   void emit(const Path& path, const Set& rest);
   void emit_remake(std::int32_t tensor);
-  std::optional<Path> plan(const Task& task);
 
   const Graph& graph_;
   std::int64_t budget_, effort_, effort_limit_;
