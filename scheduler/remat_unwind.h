@@ -9,7 +9,7 @@
 
 namespace thimble::remat {
 
-inline constexpr std::int32_t kLargestUnwinding = 1024;  ///< tensors
+inline constexpr std::int32_t kLargestUnwinding = 640;  ///< tensors; the table takes the square of it: seconds
 
 class Unwinder {
  public:
