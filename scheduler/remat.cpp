@@ -15,6 +15,7 @@ const std::vector<Solver>& solvers() {
                                        {"segments", solve_by_segments},
                                        {"eviction", solve_by_eviction},
                                        {"regression", solve_by_regression},
+                                       {"unwinding", solve_by_unwinding},
                                        {"moves", solve_by_moves},
                                        {"exact", solve_exactly},
                                        {"beam", solve_by_beam},

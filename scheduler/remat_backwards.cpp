@@ -95,15 +95,26 @@ class BackwardSearch {
       if (bound > *cap_) return;
     }
     comparisons_ += static_cast<std::int64_t>(nodes_.size());
-    for (const Node& node : nodes_)
-      if (next.required.contains(node.required) && (!cap_ || node.spent <= next.spent)) return;
+    const std::uint64_t folded = fold(next.required);
+    for (std::size_t i = 0; i < nodes_.size(); ++i)
+      if (!(folded_[i] & ~folded) && next.required.contains(nodes_[i].required) &&
+          (!cap_ || nodes_[i].spent <= next.spent))
+        return;
     const auto index = static_cast<std::int32_t>(nodes_.size());
     nodes_.push_back(next);
+    folded_.push_back(folded);
     Set all;
     std::int64_t count = 0;
     next.required.for_each([&](std::int32_t t) { all = all | ancestors_[static_cast<std::size_t>(t)]; });
     all.for_each([&](std::int32_t) { ++count; });
     open_.emplace(bound, count, view_.bytes(next.required), index);
+  }
+
+  // A word per set: where one set contains another, so do their words. Rules most comparisons out.
+  static std::uint64_t fold(const Set& set) {
+    std::uint64_t word = 0;
+    for (const std::uint64_t w : set.words) word |= w;
+    return word;
   }
 
   using Entry = std::tuple<Cost, std::int64_t, std::int64_t, std::int32_t>;
@@ -113,6 +124,7 @@ class BackwardSearch {
   StateView<W> view_;
   std::vector<Set> ancestors_;
   std::vector<Node> nodes_;
+  std::vector<std::uint64_t> folded_;  // by node: its set
   std::int64_t comparisons_ = 0;
   std::priority_queue<Entry, std::vector<Entry>, std::greater<>> open_;
 };

@@ -46,6 +46,7 @@ SolverOutput solve_backwards(const SolverInput& input);      // any schedule, or
 SolverOutput solve_by_segments(const SolverInput& input);    // checkpoints
 SolverOutput solve_by_eviction(const SolverInput& input);    // step by step, giving up what is cheap and not read soon
 SolverOutput solve_by_regression(const SolverInput& input);  // the same from the end
+SolverOutput solve_by_unwinding(const SolverInput& input);   // a beam from the end, where nothing is known yet
 SolverOutput solve_by_moves(const SolverInput& input);       // local search
 SolverOutput solve_by_restarts(const SolverInput& input);    // local search from elsewhere
 SolverOutput solve_by_beam(const SolverInput& input);

@@ -40,10 +40,13 @@ struct TensorSet {
     return combine(o, [](std::uint64_t a, std::uint64_t b) { return a & ~b; });
   }
   /// The largest member; the set must not be empty.
-  std::int32_t last() const {
-    for (int i = W - 1; i > 0; --i)
-      if (words[static_cast<std::size_t>(i)]) return i * 64 + 63 - std::countl_zero(words[static_cast<std::size_t>(i)]);
-    return 63 - std::countl_zero(words[0]);
+  std::int32_t last() const { return last_up_to(64 * W - 1); }
+  /// The largest member <= t; there must be one.
+  std::int32_t last_up_to(std::int32_t t) const {
+    auto i = static_cast<std::size_t>(t >> 6);
+    std::uint64_t word = words[i] & (~std::uint64_t{0} >> (63 - (t & 63)));
+    while (!word && i > 0) word = words[--i];
+    return static_cast<std::int32_t>(i) * 64 + 63 - std::countl_zero(word);
   }
   template <class F>
   void for_each(F f) const {  // in increasing order

@@ -64,6 +64,27 @@ inline RematProblem random_problem(std::uint32_t seed, int tensors, bool alterna
   return problem;
 }
 
+/// Layers of tensors that read two to four of earlier ones, mostly of the layer before; the last op reads the last
+/// layer.
+inline RematProblem layered(std::uint32_t seed, int layers, int width) {
+  std::mt19937 random(seed);
+  const auto below = [&](int n) { return static_cast<int>(random() % static_cast<std::uint32_t>(n)); };
+  RematProblem problem;
+  for (int t = 0; t < layers * width; ++t) {
+    RematOp op{1 + below(9), Bytes{0}, {}, {t}};
+    const int layer = t / width * width;
+    for (int i = 0; i < 2 + below(3) && layer > 0; ++i)
+      op.inputs.push_back(below(4) == 0 ? below(layer) : layer - width + below(width));
+    problem.tensors.push_back({Bytes{1 + below(20)}});
+    problem.ops.push_back(op);
+  }
+  RematOp last{1, Bytes{0}, {}, {layers * width}};
+  for (int t = (layers - 1) * width; t < layers * width; ++t) last.inputs.push_back(t);
+  problem.tensors.push_back({Bytes{1}, true});
+  problem.ops.push_back(last);
+  return problem;
+}
+
 /// The cheapest cost over all schedules, by Dijkstra over every resident set (at most about 12 tensors); empty where
 /// nothing fits.
 inline std::optional<std::int64_t> cheapest(const RematProblem& problem, std::int64_t budget) {

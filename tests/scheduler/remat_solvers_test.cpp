@@ -1,6 +1,8 @@
 // What every member of the portfolio promises, and what the exact ones promise on top.
 #include <gtest/gtest.h>
 
+#include <cstdio>
+
 #include "remat_cases.h"
 #include "thimble/error.h"
 
@@ -86,6 +88,44 @@ TEST(Remat, EqualsDijkstraOnRandomGraphs) {
   }
   EXPECT_GT(infeasible, 100);  // the cases have to be hard enough to say something
   EXPECT_GT(dearer, 50);
+}
+
+// It promises nothing, but where it finds hardly anything it is broken.
+TEST(Remat, UnwindingFitsMostBudgetsThatAnythingFits) {
+  int feasible = 0, found = 0, optimal = 0;
+  for (std::uint32_t seed = 2000; seed < 2300; ++seed) {
+    const RematProblem problem = random_problem(seed, 4 + static_cast<int>(seed % 8), false, seed % 2 == 0);
+    for (std::int64_t budget = 4; budget <= 16; budget += 3) {
+      const std::string what = "seed " + std::to_string(seed) + ", budget " + std::to_string(budget);
+      const RematResult result = solve_remat(problem, Bytes{budget}, {.solver = "unwinding"});
+      expect_sound(problem, Bytes{budget}, result, what);
+      const auto least = cheapest(problem, budget);
+      EXPECT_GE(result.cost.value_or(INT64_MAX), least.value_or(INT64_MAX)) << what;
+      feasible += least.has_value();
+      found += result.cost.has_value();
+      optimal += result.cost && result.cost == least;
+    }
+  }
+  std::printf("%d budgets that something fits, %d found, %d of them at the optimum\n", feasible, found, optimal);
+  EXPECT_GT(feasible, 500);
+  EXPECT_GE(found, feasible * 9 / 10);
+  EXPECT_GE(optimal, found * 8 / 10);
+}
+
+// Where tensors are wanted again across many layers, single steps that make room run out of it.
+TEST(Remat, UnwindingFitsLayeredGraphsThatEvictionDoesNot) {
+  int unwound = 0, evicted = 0;
+  for (std::uint32_t seed = 0; seed < 12; ++seed) {
+    const RematProblem problem = layered(seed, 12, 10);
+    const Bytes budget{solve_remat(problem, 1'000'000_B, {.solver = "order"}).peak.value * 55 / 100};
+    const RematResult result = solve_remat(problem, budget, {.solver = "unwinding"});
+    expect_sound(problem, budget, result, "seed " + std::to_string(seed));
+    unwound += result.cost.has_value();
+    evicted += solve_remat(problem, budget, {.solver = "eviction"}).cost.has_value();
+  }
+  std::printf("12 layered graphs at 0.55 of their peak: %d unwound, %d evicted\n", unwound, evicted);
+  EXPECT_GT(unwound, evicted);
+  EXPECT_GE(unwound, 6);
 }
 
 TEST(Remat, MoreBudgetNeverCostsMore) {
