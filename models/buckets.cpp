@@ -9,7 +9,6 @@
 namespace thimble {
 namespace {
 
-constexpr std::int64_t kLongest = 1024;
 constexpr std::int64_t kMultiple = 8;
 
 }  // namespace
@@ -32,15 +31,15 @@ std::vector<std::int64_t> choose_rooms(std::span<const std::int64_t> lengths, st
   if (lengths.empty() || most < 1)
     throw InvalidArgument("buckets: " + std::to_string(lengths.size()) + " sentence pairs for " + std::to_string(most) +
                           " rooms");
-  std::vector<std::int64_t> count(kLongest + 1, 0);
+  std::vector<std::int64_t> count(kLongestSentence + 1, 0);
   for (std::int64_t length : lengths) {
-    if (length < 1 || length > kLongest)
+    if (length < 1 || length > kLongestSentence)
       throw InvalidArgument("buckets: a sentence of " + std::to_string(length) + " ids; it has from 1 to " +
-                            std::to_string(kLongest));
+                            std::to_string(kLongestSentence));
     ++count[static_cast<std::size_t>(length)];
   }
   std::vector<std::int64_t> there, up_to;  // lengths there are, and pairs no longer than each
-  for (std::int64_t length = 1; length <= kLongest; ++length)
+  for (std::int64_t length = 1; length <= kLongestSentence; ++length)
     if (const std::int64_t pairs = count[static_cast<std::size_t>(length)]; pairs > 0) {
       there.push_back(length);
       up_to.push_back((up_to.empty() ? 0 : up_to.back()) + pairs);
@@ -76,13 +75,16 @@ std::vector<std::int64_t> choose_rooms(std::span<const std::int64_t> lengths, st
 }
 
 std::vector<std::int64_t> usual_rooms(std::int64_t longest) {
-  if (longest < 1 || longest > kLongest)
+  if (longest < 1 || longest > kLongestSentence)
     throw InvalidArgument("buckets: a longest sentence of " + std::to_string(longest) + " ids; it has from 1 to " +
-                          std::to_string(kLongest));
-  std::vector<std::int64_t> rooms{8, 11, 15, 20, 26, 34, 44, 57, 74, 98, 131, 176, 235, 313, 417, 556, 741, 1024};
+                          std::to_string(kLongestSentence));
+  std::vector<std::int64_t> rooms{8,  11,  15,  20,  26,  34,  44,  57,  74,
+                                  98, 131, 176, 235, 313, 417, 556, 741, kLongestSentence};
   std::erase_if(rooms, [&](std::int64_t room) { return room >= longest; });
   rooms.push_back(longest);
   return rooms;
 }
+
+std::string bucket_program(const char* what, std::int64_t room) { return what + ("_" + std::to_string(room)); }
 
 }  // namespace thimble

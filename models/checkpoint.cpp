@@ -127,6 +127,13 @@ CheckpointRecord read_record(const std::map<std::string, std::string>& metadata,
 
 }  // namespace
 
+std::vector<CheckpointTensor> persistent_views(Runtime& runtime) {
+  std::vector<CheckpointTensor> views;
+  for (const PersistentTensor& tensor : runtime.plan().persistent)
+    views.push_back({tensor.name, tensor.type, tensor.role, runtime.persistent(tensor.name).data()});
+  return views;
+}
+
 void save_checkpoint(const std::string& path, const std::vector<CheckpointTensor>& tensors,
                      const CheckpointRecord& record) {
   std::vector<NamedBytes> views;

@@ -88,7 +88,7 @@ DataSets load_cifar10(const std::string& folder) {
 }
 
 DataSets load_data(const std::string& source, std::int64_t synthetic_train, std::int64_t synthetic_test) {
-  if (source != "synthetic") return load_cifar10(source);
+  if (source != kSynthetic) return load_cifar10(source);
   DataSets data{synthetic_data(synthetic_train, 0), synthetic_data(synthetic_test, 1)};
   data.train.name += " train";
   data.test.name += " test";

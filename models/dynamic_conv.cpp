@@ -3,6 +3,7 @@
 #include <string>
 
 #include "dynamic_conv_layers.h"
+#include "thimble/buckets.h"
 #include "thimble/error.h"
 
 namespace thimble {
@@ -39,8 +40,8 @@ DynamicConv parse_dynamic_conv(std::string_view name) {
 Graph build_dynamic_conv(const DynamicConv& model, const OpRegistry& registry, const SentenceShape& shape, Mode mode) {
   check_dynamic_conv(model);
   expect_range("batch of sentences", shape.sentences, 1, std::int64_t{1} << 24);
-  expect_range("source room", shape.source, 1, 1024);
-  expect_range("target room", shape.target, 1, 1024);
+  expect_range("source room", shape.source, 1, kLongestSentence);
+  expect_range("target room", shape.target, 1, kLongestSentence);
   DynamicConvLayers layers(model, registry, shape.sentences, mode);
   const TensorId source_lengths = layers.add_ids("source_lengths", {shape.sentences});
   const TensorId encoded = layers.encode(shape.source, source_lengths);

@@ -79,6 +79,12 @@ TensorId DynamicConvLayers::add_and_normalize(const std::string& name, TensorId 
             {{"epsilon", kEpsilon}});
 }
 
+TensorId DynamicConvLayers::taps(const std::string& conv, TensorId x, std::int64_t kernel) {
+  const std::string name = conv + ".taps";
+  if (!model_.dynamic) return weight(name, {model_.heads, kernel});
+  return op("linear", name, {x, weight(name, {model_.heads * kernel, model_.channels})});
+}
+
 TensorId DynamicConvLayers::convolve(const std::string& layer, TensorId x, TensorId lengths, std::int64_t kernel,
                                      bool causal) {
   const std::string name = layer + ".conv";
@@ -88,14 +94,8 @@ TensorId DynamicConvLayers::convolve(const std::string& layer, TensorId x, Tenso
                               {"causal", std::int64_t{causal}},
                               {"rate", rate(model_.tap_dropout)},
                               {"stream", streams_++}};
-  const std::string taps = name + ".taps";
-  TensorId y;
-  if (model_.dynamic) {
-    const TensorId logits = op("linear", taps, {in, weight(taps, {model_.heads * kernel, model_.channels})});
-    y = op("dynamic_conv", name, {in, logits, lengths}, attributes);
-  } else {
-    y = op("light_conv", name, {in, weight(taps, {model_.heads, kernel}), lengths}, attributes);
-  }
+  const TensorId y =
+      op(model_.dynamic ? "dynamic_conv" : "light_conv", name, {in, taps(name, in, kernel), lengths}, attributes);
   return add_and_normalize(name, linear(name + ".out", y, model_.channels), x);
 }
 

@@ -38,6 +38,8 @@ class DynamicConvLayers {
 
   TensorId embed(const std::string& side, const std::string& input, std::int64_t room, TensorId lengths,
                  std::int64_t vocabulary);
+  /// What a convolution's taps are the softmax of: logits of each position, or the same weights for all.
+  TensorId taps(const std::string& conv, TensorId x, std::int64_t kernel);
   TensorId convolve(const std::string& layer, TensorId x, TensorId lengths, std::int64_t kernel, bool causal);
   /// Attention to the encoder's output.
   TensorId attend(const std::string& layer, TensorId x, TensorId encoded, TensorId lengths, TensorId source_lengths);

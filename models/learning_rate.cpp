@@ -1,23 +1,17 @@
 #include "thimble/learning_rate.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <numbers>
 #include <string>
 
+#include "plan_options.h"
 #include "thimble/error.h"
 
 namespace thimble {
 namespace {
 
 constexpr double kRise = 0.25;  // of a one-cycle run
-
-std::string shortest(double value) {
-  char text[32];
-  const auto end = std::to_chars(text, text + sizeof text, value).ptr;
-  return {text, end};
-}
 
 constexpr double kFirstRate = 1e-7;  // where inverse_sqrt begins, as in the recipe
 
@@ -60,14 +54,15 @@ float LearningRateSchedule::at(std::int64_t step, std::int64_t total_steps) cons
 
 std::string to_string(const LearningRateSchedule& schedule) {
   constexpr const char* kNames[] = {"step", "cosine", "one_cycle", "constant", "inverse_sqrt"};
-  std::string text = shortest(schedule.base) + " " + kNames[static_cast<std::size_t>(schedule.kind)];
+  std::string text = number_text(schedule.base) + " " + kNames[static_cast<std::size_t>(schedule.kind)];
   if (schedule.kind == ScheduleKind::step) {
-    text += " x" + shortest(schedule.factor) + " at";
-    for (double milestone : schedule.milestones) text += " " + shortest(milestone);
+    text += " x" + number_text(schedule.factor) + " at";
+    for (double milestone : schedule.milestones) text += " " + number_text(milestone);
   }
   if (schedule.kind == ScheduleKind::inverse_sqrt)
     return text + ", warmup " + std::to_string(schedule.warmup_steps) + " steps";
-  if (schedule.kind != ScheduleKind::one_cycle && schedule.warmup != 0) text += ", warmup " + shortest(schedule.warmup);
+  if (schedule.kind != ScheduleKind::one_cycle && schedule.warmup != 0)
+    text += ", warmup " + number_text(schedule.warmup);
   return text;
 }
 

@@ -10,7 +10,6 @@
 namespace thimble {
 namespace {
 
-constexpr std::int64_t kLongest = 1024;
 constexpr std::int64_t kTokens = 2048;  // padded source ids of a batch
 constexpr std::int64_t kMostBeam = 64;
 constexpr std::int64_t kScoreSlice = 128;  // hypotheses whose logits exist at a time
@@ -92,20 +91,13 @@ class SearchGraphs {
   }
 
   TensorId convolve(std::size_t layer, TensorId x) {
-    const std::string name = layer_name(layer) + ".conv", taps = name + ".taps";
+    const std::string name = layer_name(layer) + ".conv";
     const std::int64_t kernel = model_.decoder_kernels[layer];
-    const TensorId in = layers_.linear(name + ".in", x, model_.channels);
+    const TensorId in = layers_.linear(name + ".in", x, model_.channels), taps = layers_.taps(name, in, kernel);
     const TensorId ring = state(name + ".positions", {sizes_.hypotheses, kernel, model_.channels});
-    const Attributes attributes{{"heads", model_.heads}, {"kernel", kernel}};
-    TensorId y;
-    if (model_.dynamic) {
-      const TensorId w = layers_.weight(taps, {model_.heads * kernel, model_.channels});
-      y = layers_.op("step_conv", name,
-                     {in, layers_.op("linear", taps, {in, w}), ring, ancestors_, lengths_, position_}, attributes);
-    } else {
-      const TensorId w = layers_.weight(taps, {model_.heads, kernel});
-      y = layers_.op("light_step_conv", name, {in, w, ring, ancestors_, lengths_, position_}, attributes);
-    }
+    const TensorId y =
+        layers_.op(model_.dynamic ? "step_conv" : "light_step_conv", name,
+                   {in, taps, ring, ancestors_, lengths_, position_}, {{"heads", model_.heads}, {"kernel", kernel}});
     return layers_.add_and_normalize(name, layers_.linear(name + ".out", y, model_.channels), x);
   }
 
@@ -130,12 +122,10 @@ class SearchGraphs {
 
 std::vector<Bucket> search_buckets(std::int64_t sentences) {
   std::vector<Bucket> buckets;
-  for (std::int64_t room : usual_rooms(kLongest))
+  for (std::int64_t room : usual_rooms(kLongestSentence))
     buckets.push_back({room, std::clamp<std::int64_t>(kTokens / room, 1, std::max<std::int64_t>(1, sentences))});
   return buckets;
 }
-
-std::string search_program(const char* what, std::int64_t room) { return what + ("_" + std::to_string(room)); }
 
 std::int64_t search_history(const DynamicConv& model) {
   const std::int64_t kernel = *std::max_element(model.decoder_kernels.begin(), model.decoder_kernels.end());
@@ -159,7 +149,7 @@ PlanRequest request_search(const SearchChoices& choices, const OpRegistry& regis
   for (const Bucket& bucket : choices.buckets) {
     const auto add = [&](const char* what, Graph graph) {
       request.programs.push_back(
-          {.name = search_program(what, bucket.room), .graph = std::move(graph), .microbatches = {bucket.sentences}});
+          {.name = bucket_program(what, bucket.room), .graph = std::move(graph), .microbatches = {bucket.sentences}});
     };
     add("encode", SearchGraphs(choices, registry, bucket).encode());
     add("advance", SearchGraphs(choices, registry, bucket).advance());

@@ -60,7 +60,7 @@ Dataset synthetic_data(std::int64_t size, std::uint64_t stream) {
                           std::to_string(kMost));
   std::array<std::vector<float>, kPictureClasses> patterns;
   for (std::size_t label = 0; label < patterns.size(); ++label) patterns[label] = class_pattern(label);
-  Dataset dataset{.name = "synthetic", .synthetic = true};
+  Dataset dataset{.name = kSynthetic, .synthetic = true};
   dataset.pixels.reserve(static_cast<std::size_t>(size * kPictureBytes));
   for (std::int64_t i = 0; i < size; ++i) {
     const auto label = static_cast<std::uint8_t>(i % kPictureClasses);

@@ -19,13 +19,6 @@ std::string persistent_signature(const Plan& plan) {
 
 }  // namespace
 
-std::vector<CheckpointTensor> persistent_views(Runtime& runtime) {
-  std::vector<CheckpointTensor> views;
-  for (const PersistentTensor& tensor : runtime.plan().persistent)
-    views.push_back({tensor.name, tensor.type, tensor.role, runtime.persistent(tensor.name).data()});
-  return views;
-}
-
 TrainingRun::TrainingRun(Runtime& runtime, RunOptions options, std::int64_t steps_per_epoch, Description description)
     : runtime_(runtime),
       options_(std::move(options)),

@@ -3,7 +3,7 @@
 namespace thimble {
 namespace {
 
-constexpr auto kMostPieces = static_cast<std::size_t>(Translator::kLongestSource - 1);
+constexpr auto kMostPieces = static_cast<std::size_t>(kLongestSentence - 1);
 
 // Ids that only the model has, as its vocabulary may be larger than the dictionary, are no piece.
 std::string text_of(const Translation& translation, const TextFolder& text) {

@@ -73,8 +73,6 @@ std::string model_name(const DynamicConv& model) {
 
 }  // namespace
 
-std::string translation_program(const char* what, std::int64_t room) { return what + ("_" + std::to_string(room)); }
-
 PlanRequest request_translation(const TranslationChoices& choices, const OpRegistry& registry) {
   if (choices.buckets.empty()) throw InvalidArgument("translation plan: there is no bucket of sentences");
   if (choices.chunk < 0)
@@ -92,7 +90,7 @@ PlanRequest request_translation(const TranslationChoices& choices, const OpRegis
         build_dynamic_conv(choices.model, registry, {bucket.sentences, bucket.room, bucket.room}, Mode::train);
     const TensorId loss = forward.find("loss");
     request.programs.push_back(
-        {.name = translation_program("train", bucket.room),
+        {.name = bucket_program("train", bucket.room),
          .graph = differentiate(std::move(forward), registry, loss, adam_optimizer(choices.adam)),
          .microbatches = cut_of(choices, bucket),
          .barrier_before_update = choices.barrier_before_update});
@@ -101,7 +99,7 @@ PlanRequest request_translation(const TranslationChoices& choices, const OpRegis
   for (const Bucket& bucket : buckets) {
     const std::int64_t part = cut_of(choices, bucket).front();
     request.programs.push_back(
-        {.name = translation_program("evaluate", bucket.room),
+        {.name = bucket_program("evaluate", bucket.room),
          .graph = build_dynamic_conv(choices.model, registry, {part, bucket.room, bucket.room}, Mode::evaluate),
          .microbatches = {part}});
   }
@@ -141,7 +139,7 @@ TranslationChoices translation_choices_of(const Plan& plan) {
   model.tap_dropout = plan_number<double>(plan, "tap_dropout", 0, 1);
   model.smoothing = plan_number<double>(plan, "smoothing", 0, 1);
   choices.max_tokens = plan_number<std::int64_t>(plan, "max_tokens", 1, kMost);
-  const std::vector<std::int64_t> rooms = plan_list(plan, "rooms", 1, 1024);
+  const std::vector<std::int64_t> rooms = plan_list(plan, "rooms", 1, kLongestSentence);
   const std::vector<std::int64_t> sentences = plan_list(plan, "sentences", 1, kMost);
   if (rooms.size() != sentences.size())
     throw BadInput("plan: " + std::to_string(rooms.size()) + " rooms for " + std::to_string(sentences.size()) +

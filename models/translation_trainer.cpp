@@ -47,44 +47,38 @@ const ParallelText& checked(const ParallelText& text, const DynamicConv& model) 
 
 // Batches of evaluation hold as many sentences as one part of a training batch.
 std::vector<Bucket> evaluation_buckets(const Plan& plan, std::vector<Bucket> buckets) {
-  for (Bucket& bucket : buckets)
-    bucket.sentences = plan.program(translation_program("evaluate", bucket.room)).graph.batch;
+  for (Bucket& bucket : buckets) bucket.sentences = plan.program(bucket_program("evaluate", bucket.room)).graph.batch;
   return buckets;
-}
-
-std::int64_t steps_of(const ParallelText& train, const std::vector<Bucket>& buckets) {
-  if (train.size() == 0) throw InvalidArgument("translation trainer: there is no sentence pair to train on");
-  return SentenceBatches(train, buckets).size();
-}
-
-std::vector<std::string> programs_of(const char* what, const std::vector<Bucket>& buckets) {
-  std::vector<std::string> names;
-  for (const Bucket& bucket : buckets) {
-    names.resize(static_cast<std::size_t>(bucket.room) + 1);
-    names.back() = translation_program(what, bucket.room);
-  }
-  return names;
 }
 
 }  // namespace
 
 LearningRateSchedule recipe_schedule() { return {.base = 5e-4, .kind = ScheduleKind::inverse_sqrt}; }
 
+TranslationTrainer::Parts TranslationTrainer::Parts::of(const Plan& plan, const ParallelText& train,
+                                                        const ParallelText& valid) {
+  if (train.size() == 0) throw InvalidArgument("translation trainer: there is no sentence pair to train on");
+  const TranslationChoices choices = translation_choices_of(plan);
+  return {choices.max_tokens, SentenceBatches(checked(train, choices.model), choices.buckets),
+          SentenceBatches(checked(valid, choices.model), evaluation_buckets(plan, choices.buckets))};
+}
+
 TranslationTrainer::TranslationTrainer(Runtime& runtime, const ParallelText& train, const ParallelText& valid,
                                        RunOptions options)
-    : TrainingRun(runtime, std::move(options), steps_of(train, translation_choices_of(runtime.plan()).buckets),
+    : TranslationTrainer(runtime, train, valid, std::move(options), Parts::of(runtime.plan(), train, valid)) {}
+
+TranslationTrainer::TranslationTrainer(Runtime& runtime, const ParallelText& train, const ParallelText& valid,
+                                       RunOptions options, Parts parts)
+    : TrainingRun(runtime, std::move(options), parts.train.size(),
                   {.data_name = text_name(train),
                    .optimizer = "adam, " + option_list(runtime.plan(), {"beta1", "beta2", "epsilon", "weight_decay"}),
                    .regularization = option_list(runtime.plan(), {"dropout", "attention_dropout", "tap_dropout",
                                                                   "smoothing", "rooms", "sentences"}),
-                   .batch = translation_choices_of(runtime.plan()).max_tokens}),
+                   .batch = parts.max_tokens}),
       train_(train),
       valid_(valid),
-      choices_(translation_choices_of(runtime.plan())),
-      batches_(checked(train, choices_.model), choices_.buckets),
-      evaluation_batches_(checked(valid, choices_.model), evaluation_buckets(runtime.plan(), choices_.buckets)),
-      train_programs_(programs_of("train", choices_.buckets)),
-      evaluate_programs_(programs_of("evaluate", choices_.buckets)) {
+      batches_(std::move(parts.train)),
+      evaluation_batches_(std::move(parts.valid)) {
   pairs_.reserve(static_cast<std::size_t>(std::max(batches_.largest(), evaluation_batches_.largest())));
   fill_training_ = [this](ProgramView& view) { write_sentences(train_, pairs_, room_, view); };
   fill_evaluation_ = [this](ProgramView& view) { write_sentences(valid_, pairs_, room_, view); };
@@ -95,15 +89,15 @@ TranslationTrainer::TranslationTrainer(Runtime& runtime, const ParallelText& tra
 }
 
 std::string TranslationTrainer::next_program() const {
-  const Bucket& bucket = batches_.shuffled(seed(), epoch(), step_of_epoch(), pairs_);
-  return train_programs_[static_cast<std::size_t>(bucket.room)];
+  std::vector<std::int64_t> pairs;
+  return bucket_program("train", batches_.shuffled(seed(), epoch(), step_of_epoch(), pairs).room);
 }
 
 TranslationStep TranslationTrainer::step() {
   room_ = batches_.shuffled(seed(), epoch(), step_of_epoch(), pairs_).room;
   StepScalars& scalars = begin_step();
   scalars.loss_terms = count_targets(train_, pairs_);
-  runtime().run(train_programs_[static_cast<std::size_t>(room_)], scalars, fill_training_, read_);
+  runtime().run(bucket_program("train", room_), scalars, fill_training_, read_);
   end_step();
   return {.step = steps_done(),
           .epoch = epochs_done(),
@@ -119,7 +113,7 @@ TranslationEvaluation TranslationTrainer::evaluate() {
   for (std::int64_t i = 0; i < evaluation_batches_.size(); ++i) {
     room_ = evaluation_batches_.in_order(i, pairs_).room;
     const std::int64_t tokens = count_targets(valid_, pairs_);
-    runtime().run(evaluate_programs_[static_cast<std::size_t>(room_)], {.loss_terms = tokens}, fill_evaluation_, read_);
+    runtime().run(bucket_program("evaluate", room_), {.loss_terms = tokens}, fill_evaluation_, read_);
     nll += nll_ * static_cast<double>(tokens);
     total.sentences += static_cast<std::int64_t>(pairs_.size());
     total.target_tokens += tokens;

@@ -1,10 +1,9 @@
 #include "thimble/translator.h"
 
 #include <algorithm>
-#include <numeric>
 
+#include "thimble/checkpoint.h"
 #include "thimble/error.h"
-#include "thimble/training_run.h"
 
 namespace thimble {
 namespace {
@@ -12,9 +11,9 @@ namespace {
 using Ids = std::span<std::int32_t>;
 
 Plan plan_of(const DynamicConv& model, const OpRegistry& registry, const TranslatorOptions& options) {
-  if (options.beam.longest > Translator::kLongestSource)
+  if (options.beam.longest > kLongestSentence)
     throw InvalidArgument("translator: outputs of " + std::to_string(options.beam.longest) + " pieces; at most " +
-                          std::to_string(Translator::kLongestSource));
+                          std::to_string(kLongestSentence));
   return make_plan(request_search({.model = model,
                                    .buckets = search_buckets(options.sentences),
                                    .beam = options.beam.beam,
@@ -27,9 +26,9 @@ void check_source(const SentenceIds& sources, std::int64_t index, std::int64_t v
   const auto source = sources[index];
   const std::string name = "translator: source " + std::to_string(index);
   if (source.empty() || source.back() != Vocabulary::kEnd) throw InvalidArgument(name + " has no end");
-  if (static_cast<std::int64_t>(source.size()) > Translator::kLongestSource)
+  if (static_cast<std::int64_t>(source.size()) > kLongestSentence)
     throw InvalidArgument(name + " has " + std::to_string(source.size()) + " ids; at most " +
-                          std::to_string(Translator::kLongestSource));
+                          std::to_string(kLongestSentence));
   for (std::int32_t id : source)
     if (id < 0 || id >= vocabulary)
       throw InvalidArgument(name + " has id " + std::to_string(id) + "; the vocabulary has " +
@@ -148,8 +147,8 @@ void Translator::search(const SentenceIds& sources, const Bucket& bucket, std::s
                         std::vector<Translation>& translations) {
   SearchBatch searched(sources, bucket, batch, options_.beam, search_history(model_));
   run(
-      search_program("encode", bucket.room), [&](ProgramView& view) { searched.fill_source(view); }, nullptr);
-  const std::string advance = search_program("advance", bucket.room);
+      bucket_program("encode", bucket.room), [&](ProgramView& view) { searched.fill_source(view); }, nullptr);
+  const std::string advance = bucket_program("advance", bucket.room);
   while (!searched.is_done())
     run(
         advance, [&](ProgramView& view) { searched.fill_position(view); },

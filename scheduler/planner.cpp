@@ -199,14 +199,13 @@ Bytes Frontier::live(std::size_t variant, std::size_t program, const Candidate& 
 }
 
 // For each other step the fastest that has as few bytes. Those of the training step's own frontier are ordered by
-// bytes nearly always for the others, too, so bisection finds the place; where it does not, all are tried.
-std::optional<Frontier::Choices> Frontier::others_within(std::size_t variant, Bytes budget) const {
-  Choices of_variant, front;
-  for (const Candidate& candidate : candidates_) {
-    if (candidate.variant != variant) continue;
-    of_variant.push_back(&candidate);
-    if (front.empty() || candidate.live < front.back()->live) front.push_back(&candidate);
-  }
+// bytes nearly always for the others, too, so bisection finds the place; where it does not, what is known to fit does.
+std::optional<Frontier::Choices> Frontier::others_within(std::size_t variant, Bytes budget,
+                                                         const Candidate* fitting) const {
+  Choices front;
+  for (const Candidate& candidate : candidates_)
+    if (candidate.variant == variant && (front.empty() || candidate.live < front.back()->live))
+      front.push_back(&candidate);
   Choices choices(variants_[variant].programs.size(), nullptr);
   for (std::size_t program : other_steps(variant)) {
     const auto fits = [&](const Candidate* candidate) { return live(variant, program, *candidate) <= budget; };
@@ -218,13 +217,8 @@ std::optional<Frontier::Choices> Frontier::others_within(std::size_t variant, By
       else
         first = middle + 1;
     }
-    if (first == front.end()) {
-      const auto any = std::find_if(of_variant.begin(), of_variant.end(), fits);
-      if (any == of_variant.end()) return std::nullopt;
-      choices[program] = *any;
-    } else {
-      choices[program] = *first;
-    }
+    choices[program] = first != front.end() ? *first : fitting;
+    if (choices[program] == nullptr) return std::nullopt;
   }
   return choices;
 }
@@ -252,9 +246,7 @@ Plan Frontier::plan_alike(const Candidate& candidate) const {
 std::optional<Plan> Frontier::plan_within(const Candidate& candidate, Choices& others, Bytes budget) const {
   others[0] = &candidate;
   while (true) {
-    PlanRequest request = request_of(candidate.variant, others);
-    request.budget = budget;
-    Plan made = make_plan(request, registry_);
+    Plan made = make_plan(request_of(candidate.variant, others), registry_);
     if (made.arena <= budget) return made;
     if (made.programs[0].planned > budget) return std::nullopt;
     for (std::size_t p = 1; p < others.size(); ++p) {
@@ -274,37 +266,55 @@ Plan Frontier::plan(const Candidate& candidate) const {
   Bytes most = candidate.live;
   for (std::size_t program : other_steps(candidate.variant))
     most = std::max(most, live(candidate.variant, program, candidate));
-  if (std::optional<Choices> others = others_within(candidate.variant, most))
-    if (std::optional<Plan> made = plan_within(candidate, *others, most)) {
-      made->budget = std::nullopt;
-      return std::move(*made);
-    }
+  if (std::optional<Choices> others = others_within(candidate.variant, most, &candidate))
+    if (std::optional<Plan> made = plan_within(candidate, *others, most)) return std::move(*made);
   return plan_alike(candidate);
 }
 
-PlanOrNo Frontier::within(Bytes budget) const {
+// `fitting`, if any, fits all steps of its variant.
+std::optional<Plan> Frontier::fastest_within(Bytes bytes, const Candidate* fitting) const {
   std::map<std::size_t, std::optional<Choices>> others;  // by variant
   for (const Candidate& candidate : candidates_) {
-    if (candidate.live > budget) continue;
+    if (candidate.live > bytes) continue;
     auto known = others.find(candidate.variant);
-    if (known == others.end())
-      known = others.emplace(candidate.variant, others_within(candidate.variant, budget)).first;
+    if (known == others.end()) {
+      const bool fits = fitting != nullptr && fitting->variant == candidate.variant;
+      auto found = others_within(candidate.variant, bytes, fits ? fitting : nullptr);
+      known = others.emplace(candidate.variant, std::move(found)).first;
+    }
     if (!known->second) continue;
-    if (auto made = plan_within(candidate, *known->second, budget)) return std::move(*made);
+    if (auto made = plan_within(candidate, *known->second, bytes)) return made;
   }
-  // Placed from the fewest live bytes on, until no other can become smaller than what is there.
+  return std::nullopt;
+}
+
+// Placed from the fewest live bytes on, until no other can become smaller than what is there; then what is fastest in
+// as many bytes.
+Plan Frontier::smallest() const {
   std::vector<const Candidate*> by_bytes;
   for (const Candidate& candidate : candidates_) by_bytes.push_back(&candidate);
   std::stable_sort(by_bytes.begin(), by_bytes.end(),
                    [](const Candidate* a, const Candidate* b) { return a->live < b->live; });
-  std::optional<Plan> smallest;
+  const Candidate* best = nullptr;
+  Plan smallest;
   for (const Candidate* candidate : by_bytes) {
-    if (smallest && candidate->live >= smallest->arena) break;
+    if (best != nullptr && candidate->live >= smallest.arena) break;
     Plan made = plan_alike(*candidate);
-    if (!smallest || made.arena < smallest->arena) smallest = std::move(made);
+    if (best != nullptr && made.arena >= smallest.arena) continue;
+    best = candidate;
+    smallest = std::move(made);
   }
-  smallest->budget = budget;
-  return DoesNotFit{std::move(*smallest), lower_bound()};
+  if (std::optional<Plan> made = fastest_within(smallest.arena, best)) return std::move(*made);
+  return smallest;
+}
+
+PlanOrNo Frontier::within(Bytes budget) const {
+  std::optional<Plan> made = fastest_within(budget);
+  const bool is_found = made.has_value();
+  if (!is_found) made = smallest();
+  made->budget = budget;
+  if (is_found || made->arena <= budget) return std::move(*made);
+  return DoesNotFit{std::move(*made), lower_bound()};
 }
 
 std::vector<Plan> Frontier::curve(std::size_t most) const {

@@ -21,6 +21,7 @@ struct EvalOptions {
   std::string output;
   SearchOptions search;
   bool json = false;
+  std::vector<std::string> of_text;  // options that were given and act on translation models alone
 };
 
 // Words as a tokeniser left them are compared as they are, raw text as sacreBLEU does.
@@ -50,19 +51,28 @@ void add_bleu(const EvalOptions& options, const Plan& plan, const TextFolder& te
   write_file(options.output, lines);
 }
 
-int run_eval(const EvalOptions& options) {
+// In the plan's arena, which is gone when a search needs one.
+nlohmann::ordered_json evaluate(const EvalOptions& options, const Plan& plan, const TrainingData& data) {
   HostMemory memory;
-  Runtime runtime(load_plan(options.plan), registry(), memory);
-  const TrainingData data = load_evaluation_data(runtime.plan(), options.data, options.set);
+  Runtime runtime(plan, registry(), memory);
   const auto job = make_training_job(runtime, data, {.steps = 1}, false);
   job->run().load_initial(options.checkpoint);
   nlohmann::ordered_json report{{"data", data.text ? options.data : data.pictures.test.name}};
   if (data.text) report["set"] = options.set;
   report.update(job->evaluated_on());
   report.update(job->evaluate());
-  report["arena_bytes"] = runtime.plan().arena.value;
+  report["arena_bytes"] = plan.arena.value;
   report["program_high_water_bytes"] = runtime.last_high_water().value;
-  if (data.text && options.bleu != "off") add_bleu(options, runtime.plan(), data.text->folder, report);
+  return report;
+}
+
+int run_eval(const EvalOptions& options) {
+  const Plan plan = load_plan(options.plan);
+  if (!is_translation(plan) && !options.of_text.empty())
+    throw InvalidArgument(options.of_text.front() + " does nothing for pictures: it is for translation models");
+  const TrainingData data = load_evaluation_data(plan, options.data, options.set);
+  nlohmann::ordered_json report = evaluate(options, plan, data);
+  if (data.text && options.bleu != "off") add_bleu(options, plan, data.text->folder, report);
   std::cout << report.dump(options.json ? 2 : -1) << '\n';
   return kDone;
 }
@@ -87,6 +97,9 @@ Command add_eval_command(CLI::App& app) {
       ->check(CLI::IsMember({"auto", "13a", "tokenised", "off"}));
   command->add_option("--output", options->output, "translation: write the translations, a line each");
   add_search_options(*command, options->search);
+  for (const char* name :
+       {"--set", "--bleu", "--output", "--beam", "--lenpen", "--max-length", "--sentences", "--threads"})
+    command->get_option(name)->each([options, name](const std::string&) { options->of_text.emplace_back(name); });
   command->add_flag("--json", options->json, "pretty-print the report");
   return [options] { return run_eval(*options); };
 }

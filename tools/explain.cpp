@@ -112,8 +112,8 @@ std::string explain(const Plan& plan, const OpRegistry& registry, const Calibrat
     milliseconds += one.milliseconds;
   }
   if (!again.empty())
-    text += line("%zu values are dropped and made again: %.1f MB less at the peak, %.1f ms more:\n", again.size(),
-                 megabytes(bought), milliseconds);
+    text += line("%zu values of '%s' are dropped and made again: %.1f MB less at its peak, %.1f ms more:\n",
+                 again.size(), train.name.c_str(), megabytes(bought), milliseconds);
   for (const Again& one : again)
     text += line("  %-24s %8.2f MB, made %d more time(s): %8.2f MB less at the peak, %6.2f ms\n", one.name.c_str(),
                  megabytes(one.size), one.times, megabytes(one.bought), one.milliseconds);

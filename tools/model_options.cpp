@@ -141,7 +141,7 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
   app.add_option("--longest", options.longest,
                  "translation: ids of a sentence, its end included; longer pairs are not trained on")
       ->capture_default_str()
-      ->check(CLI::Range(2, 1024));
+      ->check(CLI::Range(std::int64_t{2}, kLongestSentence));
   app.add_option("--max-tokens", options.max_tokens, "translation: padded tokens a side in a batch, instead of --batch")
       ->capture_default_str()
       ->check(CLI::Range(1, 1 << 24));

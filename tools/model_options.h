@@ -22,8 +22,6 @@ struct DataSizes {
   std::vector<std::int64_t> rooms{};  ///< of buckets, ascending
 };
 
-inline constexpr const char* kSynthetic = "synthetic";
-
 struct ModelOptions {
   /// A name such as wrn-28-2 or dynamicconv-iwslt, or `wrn` with --depth and --width; or a plan file.
   std::string model;

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "commands.h"
+#include "thimble/buckets.h"
 #include "thimble/error.h"
 #include "thimble/text_folder.h"
 
@@ -26,10 +27,9 @@ int run_prepare(const PrepareOptions& options) {
   add("test", options.test);
   prepare_text_folder(options.out, preparation);
   const TextFolder folder(options.out);
-  constexpr std::int64_t kLongest = 1024;
   nlohmann::ordered_json report{{"source_pieces", folder.source().size()}, {"target_pieces", folder.target().size()}};
   for (const TextPreparation::Set& set : preparation.sets) {
-    const ParallelReport pairs = folder.pairs(set.name, kLongest).report;
+    const ParallelReport pairs = folder.pairs(set.name, kLongestSentence).report;
     report[set.name] = {{"pairs", pairs.kept},
                         {"empty", pairs.empty},
                         {"too_long", pairs.too_long},

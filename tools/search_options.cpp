@@ -15,7 +15,7 @@ void add_search_options(CLI::App& app, SearchOptions& options) {
       ->check(CLI::Range(-10.0, 10.0));
   app.add_option("--max-length", options.beam.longest, "pieces of a translation")
       ->capture_default_str()
-      ->check(CLI::Range(1, 1024));
+      ->check(CLI::Range(std::int64_t{1}, kLongestSentence));
   app.add_option("--sentences", options.sentences, "searched at a time, at most")
       ->capture_default_str()
       ->check(CLI::Range(1, 1024));

@@ -36,7 +36,7 @@ struct TrainOptions {
   std::int64_t keep_epochs = 0;
   std::optional<double> learning_rate;  // 0.1 for pictures, 5e-4 for text
   std::string schedule;                 // empty: step for pictures, inverse_sqrt for text
-  std::int64_t warmup_steps = LearningRateSchedule{}.warmup_steps;
+  std::optional<std::int64_t> warmup_steps;
   bool resume = false;
   bool poison = false;
   bool canaries = false;
@@ -137,7 +137,7 @@ void end_epoch(TrainingJob& job, const TrainOptions& options, MetricsFile& metri
   nlohmann::ordered_json line{{"epoch_end", epoch}};
   line.update(job.evaluate());
   metrics.write(line);
-  if (options.out.empty() || options.keep_epochs == 0) return;
+  if (options.keep_epochs == 0) return;
   job.run().save(epoch_checkpoint(options.out, epoch));
   fs::remove(epoch_checkpoint(options.out, epoch - options.keep_epochs));
 }
@@ -202,7 +202,9 @@ LearningRateSchedule schedule_of(const TrainOptions& options, bool is_text) {
   LearningRateSchedule schedule = is_text ? recipe_schedule() : LearningRateSchedule{};
   schedule.base = options.learning_rate.value_or(schedule.base);
   if (!options.schedule.empty()) schedule.kind = parse_schedule(options.schedule);
-  schedule.warmup_steps = options.warmup_steps;
+  if (options.warmup_steps && schedule.kind != ScheduleKind::inverse_sqrt)
+    throw InvalidArgument("--warmup does nothing for this schedule: it is for inverse_sqrt");
+  schedule.warmup_steps = options.warmup_steps.value_or(schedule.warmup_steps);
   return schedule;
 }
 
@@ -215,8 +217,10 @@ void record_trace(Runtime& runtime, const std::string& program, std::ofstream& o
 }
 
 int run_train(const TrainOptions& options) {
+  if (options.keep_epochs > 0 && options.out.empty()) throw InvalidArgument("--keep-epochs needs a folder: --out RUN");
   TrainingData data;
   const auto [answer, calibration] = plan_for(options, data);
+  if (options.no_augment && data.text) throw InvalidArgument("--no-augment does nothing for text: it is for pictures");
   if (std::holds_alternative<DoesNotFit>(answer)) {
     std::cout << plan_table(plan_report(answer, registry(), calibration.get()));
     return kHonestNo;
@@ -293,8 +297,7 @@ Command add_train_command(CLI::App& app) {
                    "step (default for pictures): x0.2 at 30, 60 and 80 %; cosine; one_cycle: up for a quarter, then "
                    "cosine; constant; inverse_sqrt (default for text): up for --warmup steps, then 1 / sqrt(step)")
       ->check(CLI::IsMember({"step", "cosine", "one_cycle", "constant", "inverse_sqrt"}));
-  train->add_option("--warmup", options->warmup_steps, "steps that inverse_sqrt rises for")
-      ->capture_default_str()
+  train->add_option("--warmup", options->warmup_steps, "steps that inverse_sqrt rises for, 4000 by default")
       ->check(CLI::NonNegativeNumber);
   train->add_option("--save-every", options->save_every, "steps between checkpoints")->check(CLI::NonNegativeNumber);
   train->add_option("--keep-epochs", options->keep_epochs, "keep the checkpoints of so many last epochs, for `average`")

@@ -58,7 +58,7 @@ int run_translate(const TranslateOptions& options) {
   if (unknown > 0) std::fprintf(stderr, "translate: %lld unknown pieces\n", static_cast<long long>(unknown));
   if (cut > 0)
     std::fprintf(stderr, "translate: %lld line%s cut after %lld ids\n", static_cast<long long>(cut),
-                 cut == 1 ? "" : "s", static_cast<long long>(Translator::kLongestSource));
+                 cut == 1 ? "" : "s", static_cast<long long>(kLongestSentence));
   if (!std::cout) throw EnvironmentError("cannot write to standard output");
   return kDone;
 }

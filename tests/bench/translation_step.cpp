@@ -45,7 +45,7 @@ void run(const TranslationChoices& choices, int steps, const char* budget) {
       for (std::int32_t& length : view.as<std::int32_t>(name)) length = static_cast<std::int32_t>(bucket.room);
   };
   StepScalars scalars{.seed = 1, .step = 0, .learning_rate = 1e-4f, .loss_terms = bucket.room * bucket.sentences};
-  const std::string name = translation_program("train", bucket.room);
+  const std::string name = bucket_program("train", bucket.room);
   const auto step = [&] {
     runtime.run(name, scalars, fill, nullptr);
     ++scalars.step;

@@ -3,6 +3,7 @@
 
 #include <cstdlib>
 
+#include "python_torch.h"
 #include "small_translation.h"
 #include "temporary_folder.h"
 #include "thimble/safetensors.h"
@@ -21,10 +22,7 @@ std::vector<NamedBytes> weights_of(Runtime& runtime) {
 }
 
 void compare_with_pytorch(bool dynamic) {
-  if (std::system(THIMBLE_PYTHON " -c 'import torch' 2>/dev/null") != 0) {
-    if (std::getenv("THIMBLE_REQUIRE_SHARED") != nullptr) FAIL() << "python3-torch is not installed";
-    GTEST_SKIP() << "python3-torch is not installed";
-  }
+  REQUIRE_TORCH_OR_SKIP();
   const DynamicConv model = small_translation_model(dynamic);
   const SentenceShape shape{7, 11, 9};
   const Graph forward = build_dynamic_conv(model, registry(), shape, Mode::train);

@@ -10,6 +10,7 @@
 
 #include "../golden/translation_account.h"
 #include "../golden/wide_resnet_account.h"
+#include "python_torch.h"
 
 namespace thimble {
 namespace {
@@ -140,11 +141,7 @@ std::vector<std::int64_t> pytorch_tapes(const std::string& script_and_arguments)
 
 class PyTorchTape : public ::testing::Test {
  protected:
-  void SetUp() override {
-    if (std::system("'" THIMBLE_PYTHON "' -c 'import torch' 2>/dev/null") == 0) return;
-    if (std::getenv("THIMBLE_REQUIRE_SHARED") != nullptr) FAIL() << "python3-torch is not installed";
-    GTEST_SKIP() << "python3-torch is not installed";
-  }
+  void SetUp() override { REQUIRE_TORCH_OR_SKIP(); }
 };
 
 // What the reference leaves out is in both counts, and with few images what does not grow with them weighs.

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <random>
 
+#include "python_torch.h"
 #include "temporary_folder.h"
 #include "thimble/augment.h"
 #include "thimble/initialize.h"
@@ -56,10 +57,7 @@ void draw_weights(Runtime& runtime, std::uint32_t seed) {
 }
 
 void compare_with_pytorch(bool fuse, bool fuse_convolutions = false, Norm norm = Norm::batch) {
-  if (std::system(THIMBLE_PYTHON " -c 'import torch' 2>/dev/null") != 0) {
-    if (std::getenv("THIMBLE_REQUIRE_SHARED") != nullptr) FAIL() << "python3-torch is not installed";
-    GTEST_SKIP() << "python3-torch is not installed";
-  }
+  REQUIRE_TORCH_OR_SKIP();
   OpRegistry registry;
   register_ops(registry);
   TrainingChoices choices;

@@ -40,8 +40,8 @@ std::vector<float> train(const Plan& plan, const TranslationChoices& choices, in
                              static_cast<std::uint32_t>(bucket.room + round));
       scalars.loss_terms = batch.target_tokens;
       runtime.run(
-          translation_program("train", bucket.room), scalars, [&](ProgramView& view) { batch.write(view); }, nullptr);
-      EXPECT_EQ(runtime.last_high_water(), plan.program(translation_program("train", bucket.room)).planned);
+          bucket_program("train", bucket.room), scalars, [&](ProgramView& view) { batch.write(view); }, nullptr);
+      EXPECT_EQ(runtime.last_high_water(), plan.program(bucket_program("train", bucket.room)).planned);
       ++scalars.step;
     }
   std::vector<float> values;
@@ -146,7 +146,7 @@ TEST(TranslationPlan, EachBucketMakesAgainOnlyWhatItsBytesAskFor) {
     std::vector<double> shares;
     for (std::size_t i = 0; i < choices.buckets.size(); ++i) {
       const ProgramCost cost =
-          program_cost(plan.program(translation_program("train", choices.buckets[i].room)), registry(), plan.device);
+          program_cost(plan.program(bucket_program("train", choices.buckets[i].room)), registry(), plan.device);
       EXPECT_LE(cost.milliseconds, fastest[i] + 1e-9) << choices.buckets[i].room << " in " << budget.value;
       fastest[i] = cost.milliseconds;
       shares.push_back(cost.recompute_flops / cost.flops);

@@ -357,7 +357,7 @@ TEST(TranslationTrainer, UsesWhatIsPlannedInEveryProgram) {
       words.begins.back() = bucket.room;
       const ParallelText valid{words, words};
       EXPECT_EQ(TranslationTrainer(bench.runtime, bench.train, valid, kOptions).evaluate().sentences, 1);
-      expect_planned(translation_program("evaluate", bucket.room));
+      expect_planned(bucket_program("evaluate", bucket.room));
     }
     trainer->save(folder.file("checkpoint"));
     expect_planned(kSaveProgram);

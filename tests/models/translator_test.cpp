@@ -7,12 +7,12 @@
 #include <cstdlib>
 #include <sstream>
 
+#include "python_torch.h"
 #include "small_translation.h"
 #include "temporary_folder.h"
 #include "thimble/error.h"
 #include "thimble/safetensors.h"
 #include "thimble/sentence_batches.h"
-#include "thimble/training_run.h"
 
 namespace thimble {
 namespace {
@@ -98,10 +98,7 @@ class TranslatorTest : public ::testing::Test {
 };
 
 TEST_F(TranslatorTest, FindsWhatThePyTorchOracleFinds) {
-  if (std::system(THIMBLE_PYTHON " -c 'import torch' 2>/dev/null") != 0) {
-    if (std::getenv("THIMBLE_REQUIRE_SHARED") != nullptr) FAIL() << "python3-torch is not installed";
-    GTEST_SKIP() << "python3-torch is not installed";
-  }
+  REQUIRE_TORCH_OR_SKIP();
   for (const auto& [dynamic, beam, penalty] :
        {std::tuple{true, 1, 1.0}, {true, 4, 1.0}, {true, 5, 0.2}, {false, 4, 1.5}}) {
     const DynamicConv model = small_translation_model(dynamic);
@@ -173,12 +170,12 @@ TEST_F(TranslatorTest, StaysInItsArena) {
   for (const Program& program : translator.plan().programs) most = std::max(most, program.planned);
   EXPECT_EQ(translator.arena(), most);
   SentenceIds longest;
-  longest.ids.assign(Translator::kLongestSource - 1, 5);
+  longest.ids.assign(kLongestSentence - 1, 5);
   longest.ids.push_back(Vocabulary::kEnd);
-  longest.begins.push_back(Translator::kLongestSource);
+  longest.begins.push_back(kLongestSentence);
   EXPECT_EQ(translator.translate(longest).size(), 1U);
-  EXPECT_EQ(translator.high_water(), std::max(translator.plan().program(search_program("encode", 1024)).planned,
-                                              translator.plan().program(search_program("advance", 1024)).planned));
+  EXPECT_EQ(translator.high_water(), std::max(translator.plan().program(bucket_program("encode", 1024)).planned,
+                                              translator.plan().program(bucket_program("advance", 1024)).planned));
 }
 
 TEST_F(TranslatorTest, RefusesWhatItCannotTranslate) {
@@ -194,7 +191,7 @@ TEST_F(TranslatorTest, RefusesWhatItCannotTranslate) {
   EXPECT_THROW(translate_ids({4, 5}), InvalidArgument);
   EXPECT_THROW(translate_ids({4, -1, 2}), InvalidArgument);
   EXPECT_THROW(translate_ids({4, static_cast<std::int32_t>(model.source_vocabulary), 2}), InvalidArgument);
-  std::vector<std::int32_t> too_long(Translator::kLongestSource, 5);
+  std::vector<std::int32_t> too_long(kLongestSentence, 5);
   too_long.push_back(Vocabulary::kEnd);
   EXPECT_THROW(translate_ids(too_long), InvalidArgument);
   EXPECT_THROW(Translator(model, registry(), {.beam = {.beam = 0}}), InvalidArgument);

@@ -64,6 +64,22 @@ TEST_F(TranslationCommand, RefusesWhatIsForAnotherKindOfModel) {
   }
 }
 
+TEST_F(TranslationCommand, RefusesOptionsThatWouldDoNothing) {
+  const std::string pictures = "train wrn-10-1 --batch 32 --data synthetic --steps 1 ";
+  ASSERT_EQ(thimble(pictures + "--out " + in("pictures")).code, 0);
+  const std::string evaluated = "eval " + model("pictures") + "--data synthetic ";
+  for (const auto& [arguments, option] :
+       {std::pair{pictures + "--warmup 5", "--warmup"},
+        {pictures + "--keep-epochs 2", "--keep-epochs"},
+        {train("--steps 1 --no-augment"), "--no-augment"},
+        {"eval " + in("pictures/plan.json") + " x --data synthetic --beam 2", "--beam"},
+        {evaluated + "--set test", "--"}}) {
+    const Result result = thimble(arguments, true);
+    EXPECT_EQ(result.code, 2) << arguments << ": " << result.output;
+    EXPECT_NE(result.output.find(option), std::string::npos) << result.output;
+  }
+}
+
 TEST_F(TranslationCommand, SaysWhatTextItNeeds) {
   ASSERT_EQ(thimble("plan " + std::string(kTiny) + "--data " + in("text") + " -o " + in("plan.json")).code, 0);
   for (const std::string& model : {std::string("dynamicconv"), in("plan.json")})

@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "thimble/tensor.h"
+#include "thimble/runtime.h"
 
 namespace thimble {
 
@@ -23,6 +23,9 @@ struct CheckpointTensor {
   Role role = Role::weight;
   std::byte* data = nullptr;
 };
+
+/// The persistent tensors of a runtime.
+std::vector<CheckpointTensor> persistent_views(Runtime& runtime);
 
 struct CheckpointRecord {
   std::string graph_hash{};

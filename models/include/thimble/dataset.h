@@ -37,7 +37,9 @@ struct DataSets {
   Dataset test;
 };
 
-/// `synthetic`, with as many samples, or a folder for load_cifar10.
+inline constexpr const char* kSynthetic = "synthetic";
+
+/// `kSynthetic`, with as many samples, or a folder for load_cifar10.
 DataSets load_data(const std::string& source, std::int64_t synthetic_train = 2000, std::int64_t synthetic_test = 1000);
 
 /// Reads data_batch_1.bin ... data_batch_5.bin and test_batch.bin (10,000 records each) of the CIFAR-10 binary version;

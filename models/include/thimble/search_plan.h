@@ -25,13 +25,11 @@ struct SearchChoices {
   DeviceDescription device{};
 };
 
-/// Rooms up to 1,024 ids, for at most `sentences` at a time and, where there is more than one, 2,048 padded ids.
+/// Rooms up to kLongestSentence, for at most `sentences` at a time and, where there is more than one, 2,048 padded ids.
 std::vector<Bucket> search_buckets(std::int64_t sentences);
 
-/// "encode_26" and "advance_26", of the bucket whose room that is.
-std::string search_program(const char* what, std::int64_t room);
-
-/// Inputs of an encode program: `source` {N, room}, `source_lengths` {N}. Of an advance program: `ids` {N, beam}, the
+/// Programs are called `bucket_program("encode", room)` and `bucket_program("advance", room)`. Inputs of an encode
+/// program: `source` {N, room}, `source_lengths` {N}. Of an advance program: `ids` {N, beam}, the
 /// hypotheses' last pieces; `hypotheses` {N}, how many of a sentence there are; `source_lengths` {N}; `position` {1};
 /// `ancestors` {N, beam, search_history(model)}: which hypothesis of the sentence it was 1, 2, ... positions ago.
 /// Outputs of an advance program: `scores` and `candidates` {N, beam, search_width}: logarithms of the best next

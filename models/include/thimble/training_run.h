@@ -79,7 +79,4 @@ class TrainingRun {
   StepScalars scalars_;
 };
 
-/// The persistent tensors of a runtime where they lie.
-std::vector<CheckpointTensor> persistent_views(Runtime& runtime);
-
 }  // namespace thimble

@@ -17,7 +17,7 @@ namespace thimble {
 struct TranslatedLines {
   std::vector<std::string> lines{};  ///< one for each that was given, in order; empty where that had no piece
   std::int64_t unknown = 0;          ///< pieces that the dictionary lacks: the model sees <unk>
-  std::int64_t cut = 0;  ///< lines of more than Translator::kLongestSource ids, of which the rest is dropped
+  std::int64_t cut = 0;              ///< lines of more than kLongestSentence ids, of which the rest is dropped
 };
 
 /// Throws InvalidArgument for a line that is not UTF-8, and for a piece that the dictionary has and the model has not.

@@ -41,11 +41,9 @@ struct TranslationChoices {
   bool operator==(const TranslationChoices&) const = default;
 };
 
-/// "train_26" and "evaluate_26", of the bucket whose room that is.
-std::string translation_program(const char* what, std::int64_t room);
-
-/// The bucket whose batch has the most padded ids, then the most sentences, comes first. Throws InvalidArgument where
-/// there is no bucket or the chunk is negative.
+/// Programs are called `bucket_program("train", room)` and `bucket_program("evaluate", room)`. The bucket whose batch
+/// has the most padded ids, then the most sentences, comes first. Throws InvalidArgument where there is no bucket or
+/// the chunk is negative.
 PlanRequest request_translation(const TranslationChoices& choices, const OpRegistry& registry);
 
 /// What a planner may choose from: `choices` with a batch in one piece, then with chunks of a half, a quarter, ... of

@@ -43,14 +43,21 @@ class TranslationTrainer : public TrainingRun {
   TranslationEvaluation evaluate();
 
  private:
+  // What the plan and the text decide, before anything is made of it.
+  struct Parts {
+    std::int64_t max_tokens;
+    SentenceBatches train, valid;
+    static Parts of(const Plan& plan, const ParallelText& train, const ParallelText& valid);
+  };
+  TranslationTrainer(Runtime& runtime, const ParallelText& train, const ParallelText& valid, RunOptions options,
+                     Parts parts);
+
   const ParallelText& train_;
   const ParallelText& valid_;
-  TranslationChoices choices_;
   SentenceBatches batches_, evaluation_batches_;
 
-  // Kept, so that a step allocates nothing.
-  std::vector<std::string> train_programs_, evaluate_programs_;  // by room
-  mutable std::vector<std::int64_t> pairs_;
+  // Kept, so that a step allocates nothing; the name of a program is short enough to be no allocation.
+  std::vector<std::int64_t> pairs_;
   std::int64_t room_ = 0;
   double loss_ = 0, nll_ = 0;
   ViewFunction fill_training_, fill_evaluation_, read_;

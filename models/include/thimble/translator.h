@@ -26,17 +26,15 @@ struct TranslatorOptions {
 
 class Translator {
  public:
-  static constexpr std::int64_t kLongestSource = 1024;  ///< ids, the end included
-
   /// Throws InvalidArgument where an option or a size of the model is out of range, or longer outputs are asked for
-  /// than there are positions (1,024).
+  /// than there are positions (kLongestSentence).
   Translator(const DynamicConv& model, const OpRegistry& registry, const TranslatorOptions& options);
 
   /// Weights of any safetensors file that has them all. Throws as load_weights.
   void load(const std::string& path);
 
   /// Sources of like lengths are searched together; which ones changes rounding, nothing else. An empty source (an end
-  /// alone) has an empty translation. Throws InvalidArgument where a source has no end, more than kLongestSource ids,
+  /// alone) has an empty translation. Throws InvalidArgument where a source has no end, more than kLongestSentence ids,
   /// or one outside the vocabulary.
   std::vector<Translation> translate(const SentenceIds& sources);
 

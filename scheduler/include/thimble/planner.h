@@ -70,10 +70,12 @@ class Frontier {
   using Choices = std::vector<const Candidate*>;  // of each program; null where it is no step
   std::vector<std::size_t> other_steps(std::size_t variant) const;
   Bytes live(std::size_t variant, std::size_t program, const Candidate& candidate) const;
-  std::optional<Choices> others_within(std::size_t variant, Bytes budget) const;
+  std::optional<Choices> others_within(std::size_t variant, Bytes budget, const Candidate* fitting) const;
   PlanRequest request_of(std::size_t variant, const Choices& choices) const;
   Plan plan_alike(const Candidate& candidate) const;
   std::optional<Plan> plan_within(const Candidate& candidate, Choices& others, Bytes budget) const;
+  std::optional<Plan> fastest_within(Bytes bytes, const Candidate* fitting = nullptr) const;
+  Plan smallest() const;
 
   std::vector<PlanRequest> variants_;
   const OpRegistry& registry_;
