@@ -208,15 +208,9 @@ std::optional<Frontier::Choices> Frontier::others_within(std::size_t variant, By
       front.push_back(&candidate);
   Choices choices(variants_[variant].programs.size(), nullptr);
   for (std::size_t program : other_steps(variant)) {
-    const auto fits = [&](const Candidate* candidate) { return live(variant, program, *candidate) <= budget; };
-    auto first = front.begin(), end = front.end();
-    while (first != end) {
-      const auto middle = first + (end - first) / 2;
-      if (fits(*middle))
-        end = middle;
-      else
-        first = middle + 1;
-    }
+    const auto first = std::partition_point(front.begin(), front.end(), [&](const Candidate* candidate) {
+      return live(variant, program, *candidate) > budget;
+    });
     choices[program] = first != front.end() ? *first : fitting;
     if (choices[program] == nullptr) return std::nullopt;
   }

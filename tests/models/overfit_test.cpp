@@ -45,7 +45,7 @@ TEST(Translation, SlowOverfits200RealPairs) {
   HostMemory memory;
   Runtime runtime(make_plan(request_translation(choices, registry()), registry()), registry(), memory);
   TranslationTrainer trainer(runtime, pairs, pairs,
-                             {.epochs = 30,
+                             {.epochs = 40,
                               .seed = 1,
                               .learning_rate = {.base = 2e-3, .kind = ScheduleKind::inverse_sqrt, .warmup_steps = 50}});
   trainer.initialize();
