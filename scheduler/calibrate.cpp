@@ -29,7 +29,7 @@ struct Measurable {
 class Bench {
  public:
   double median_seconds(const Measurable& op, const OpRegistry& registry) {
-    const auto kernel = registry.at(op.entry.kind).make_kernel(op.shape);
+    const auto kernel = registry.make_kernel(op.entry.kind, op.shape);
     lay_out(op, registry.workspace(op.entry.kind, op.shape));
     const StepScalars scalars{.seed = 1, .step = 1, .learning_rate = 0};
     // Not the first microbatch: sums are read too.
@@ -134,9 +134,7 @@ class Collection {
   void add(const Graph& graph, OpId id, std::int64_t samples, const DeviceDescription& device) {
     const OpShape shape = shape_of(graph, id, samples, device);
     add(graph, id, samples, shape);
-    const auto& faster = registry_.at(graph.ops[id].kind).faster;
-    if (!faster) return;
-    for (Attributes& attributes : faster(shape)) {
+    for (Attributes& attributes : registry_.faster(graph.ops[id].kind, shape)) {
       OpShape other = shape;
       other.attributes = std::move(attributes);
       add(graph, id, samples, std::move(other));
@@ -164,6 +162,8 @@ class Collection {
 
 CalibrationTable calibrate(const std::vector<PlanRequest>& variants, const OpRegistry& registry) {
   if (variants.empty()) throw InvalidArgument("calibrate: there is no program to measure the ops of");
+  if (const DeviceDescription& device = variants.front().device; device.backend != "cpu")
+    throw InvalidArgument("calibrate: ops are measured on the CPU only, the plan is for '" + device.name + "'");
   const Collection collection(variants, registry);
   Bench bench;
   std::vector<CalibrationEntry> entries;

@@ -93,7 +93,7 @@ std::string processor() {
 }  // namespace
 
 CalibrationPlace this_place(const DeviceDescription& device, const OpRegistry& registry) {
-  return {device.name, device.threads, processor(), registry.engines()};
+  return {device.name, device.threads, processor(), registry.engines(device)};
 }
 
 std::string calibration_key(const CalibrationEntry& entry) {

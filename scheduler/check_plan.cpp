@@ -31,9 +31,10 @@ void check_names(const Plan& plan, std::vector<std::string>& findings) {
 }
 
 void check_engines(const Plan& plan, const OpRegistry& registry, std::vector<std::string>& findings) {
+  const auto& engines = registry.engines(plan.device);
   for (const auto& [name, version] : plan.engines) {
-    const auto found = registry.engines().find(name);
-    const std::string here = found == registry.engines().end() ? "absent" : found->second;
+    const auto found = engines.find(name);
+    const std::string here = found == engines.end() ? "absent" : found->second;
     if (here != version)
       findings.push_back("plan: made for " + name + " '" + version + "', here it is '" + here + "'; plan again here");
   }

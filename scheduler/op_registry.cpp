@@ -59,8 +59,39 @@ bool OpRegistry::accumulates(const Op& op, std::size_t output) const {
   return accumulates(op) && static_cast<std::size_t>(at(op.kind).accumulated_output) == output;
 }
 
+void OpRegistry::add_kernels(const std::string& kind, const std::string& backend, OpKernels kernels) {
+  at(kind);
+  if (backend == "cpu") throw InvalidArgument("registry: the CPU's kernels of '" + kind + "' belong to its definition");
+  if (!kernels.make_kernel) throw InvalidArgument("registry: '" + kind + "' of " + backend + " has no make_kernel");
+  if (!kernels_[backend].emplace(kind, std::move(kernels)).second)
+    throw InvalidArgument("registry: '" + kind + "' of " + backend + " is registered already");
+}
+
+bool OpRegistry::has_kernels(const std::string& kind, const std::string& backend) const {
+  if (backend == "cpu") return at(kind).view || at(kind).make_kernel != nullptr;
+  const auto found = kernels_.find(backend);
+  return at(kind).view || (found != kernels_.end() && found->second.count(kind) != 0);
+}
+
+const OpKernels& OpRegistry::kernels_of(const std::string& kind, const DeviceDescription& device) const {
+  const auto backend = kernels_.find(device.backend);
+  if (backend != kernels_.end())
+    if (const auto found = backend->second.find(kind); found != backend->second.end()) return found->second;
+  throw InvalidArgument("registry: there are no kernels of '" + kind + "' for " + device.backend + " (device '" +
+                        device.name + "')");
+}
+
+const std::map<std::string, std::string>& OpRegistry::engines(const DeviceDescription& device) const {
+  static const std::map<std::string, std::string> none;
+  const auto found = engines_.find(device.backend);
+  return found == engines_.end() ? none : found->second;
+}
+
 OpCost OpRegistry::cost(const std::string& kind, const OpShape& shape) const {
-  if (const auto& cost = at(kind).cost) return cost(shape);
+  const OpDefinition& definition = at(kind);
+  if (shape.device.backend != "cpu" && !definition.view)
+    if (const auto& cost = kernels_of(kind, shape.device).cost) return cost(shape);
+  if (definition.cost) return definition.cost(shape);
   OpCost moved;
   for (const TensorType& type : shape.inputs) moved.bytes += static_cast<double>(bytes_of(type).value);
   for (const TensorType& type : shape.outputs) moved.bytes += static_cast<double>(bytes_of(type).value);
@@ -68,8 +99,25 @@ OpCost OpRegistry::cost(const std::string& kind, const OpShape& shape) const {
 }
 
 Bytes OpRegistry::workspace(const std::string& kind, const OpShape& shape) const {
-  const auto& workspace = at(kind).workspace;
+  const OpDefinition& definition = at(kind);
+  if (definition.view) return {};
+  const auto& workspace =
+      shape.device.backend == "cpu" ? definition.workspace : kernels_of(kind, shape.device).workspace;
   return workspace ? workspace(shape) : Bytes{};
+}
+
+std::vector<Attributes> OpRegistry::faster(const std::string& kind, const OpShape& shape) const {
+  const OpDefinition& definition = at(kind);
+  if (definition.view) return {};
+  const auto& faster = shape.device.backend == "cpu" ? definition.faster : kernels_of(kind, shape.device).faster;
+  return faster ? faster(shape) : std::vector<Attributes>{};
+}
+
+std::unique_ptr<Kernel> OpRegistry::make_kernel(const std::string& kind, const OpShape& shape) const {
+  if (shape.device.backend != "cpu") return kernels_of(kind, shape.device).make_kernel(shape);
+  const OpDefinition& definition = at(kind);
+  if (!definition.make_kernel) throw InvalidArgument("registry: op kind '" + kind + "' has no kernel");
+  return definition.make_kernel(shape);
 }
 
 std::vector<OutputSpec> outputs_like(TensorType type) { return {OutputSpec{"", std::move(type)}}; }

@@ -27,9 +27,8 @@ Paces paces_of(const Graph& graph, const OpRegistry& registry, const DeviceDescr
   for (std::size_t i = 0; i < graph.ops.size(); ++i) {
     const auto id = static_cast<OpId>(i);
     const Op& op = graph.ops[id];
-    const auto& faster = registry.at(op.kind).faster;
-    if (!faster) continue;
-    std::vector<Attributes> all = faster(shape_of(graph, id, graph.batch, device));
+    std::vector<Attributes> all = registry.faster(op.kind, shape_of(graph, id, graph.batch, device));
+    if (all.empty()) continue;
     all.insert(all.begin(), op.attributes);
     for (Attributes& attributes : all) {
       const OpPrice price = price_op(graph, id, attributes, registry, device, microbatches, calibration);

@@ -128,7 +128,7 @@ Plan make_plan(const PlanRequest& request, const OpRegistry& registry) {
             .device = request.device,
             .planner_seed = request.planner_seed,
             .budget = request.budget,
-            .engines = registry.engines(),
+            .engines = registry.engines(request.device),
             .calibration = {},
             .persistent = lay_out_persistent(request.programs),
             .programs = {},

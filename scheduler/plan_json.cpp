@@ -204,9 +204,13 @@ Plan plan_from_json(const Json& json) {
   plan.options = read_strings(json, "options");
   plan.batch = integer(json, "batch", "top level", 1, 1 << 30);
   const Json& device = field(json, "device", "top level");
-  plan.device = {text(device, "name", "device"), static_cast<int>(integer(device, "threads", "device", 1, 4096)),
-                 positive(device, "flops_per_second", "device"), positive(device, "bytes_per_second", "device"),
-                 positive(device, "seconds_per_launch", "device")};
+  plan.device = {text(device, "name", "device"),
+                 text(device, "backend", "device"),
+                 static_cast<int>(integer(device, "threads", "device", 1, 4096)),
+                 positive(device, "flops_per_second", "device"),
+                 positive(device, "bytes_per_second", "device"),
+                 positive(device, "seconds_per_launch", "device"),
+                 text(device, "math", "device")};
   plan.planner_seed = static_cast<std::uint64_t>(integer(json, "planner_seed", "top level", 0, INT64_MAX));
   if (const Json& budget = field(json, "budget_bytes", "top level"); !budget.is_null())
     plan.budget = Bytes{integer(budget, "budget_bytes", 0, kLargest)};
@@ -254,10 +258,12 @@ std::string write_plan(const Plan& plan) {
                   {"batch", plan.batch},
                   {"device",
                    {{"name", plan.device.name},
+                    {"backend", plan.device.backend},
                     {"threads", plan.device.threads},
                     {"flops_per_second", plan.device.flops_per_second},
                     {"bytes_per_second", plan.device.bytes_per_second},
-                    {"seconds_per_launch", plan.device.seconds_per_launch}}},
+                    {"seconds_per_launch", plan.device.seconds_per_launch},
+                    {"math", plan.device.math}}},
                   {"planner_seed", plan.planner_seed},
                   {"budget_bytes", plan.budget ? Json(plan.budget->value) : Json(nullptr)},
                   {"engines", plan.engines},
@@ -285,7 +291,8 @@ std::string arithmetic_hash(const Plan& plan) {
   for (const Program& program : plan.programs)
     programs.push_back(
         {{"name", program.name}, {"microbatches", program.microbatches}, {"graph", to_json(program.graph)}});
-  const Json section{{"device", plan.device.name}, {"engines", plan.engines}, {"programs", programs}};
+  const Json section{
+      {"device", plan.device.name}, {"math", plan.device.math}, {"engines", plan.engines}, {"programs", programs}};
   return hash_of(section);
 }
 

@@ -1,7 +1,9 @@
 #include "thimble/runtime.h"
 
 #include <algorithm>
+#include <optional>
 
+#include "staging.h"
 #include "thimble/error.h"
 
 namespace thimble {
@@ -20,6 +22,11 @@ struct PreparedProgram {
   std::vector<std::vector<StorageId>> begins, ends;  // at each static step
   std::vector<StorageId> read;                       // outputs: released after the caller has read them, not in `ends`
   std::vector<std::vector<InstanceId>> given;        // filled before each static step
+  std::vector<InstanceId> outputs;
+  // On a device.
+  bool has_run = false;
+  std::unique_ptr<CapturedWork> captured;
+  Bytes captured_high_water;
 };
 
 // The half-open range of static steps in a node list; a body is contiguous (check_plan).
@@ -81,8 +88,12 @@ PreparedProgram prepare(const Program& program, const OpRegistry& registry, cons
   prepared.begins.resize(count + 1);
   prepared.ends.resize(count + 1);
   IdVector<StorageId, char> is_output(program.schedule.storages.size(), 0);
-  for (const Instance& instance : program.schedule.instances)
-    if (program.graph.tensors[instance.tensor].is_output) is_output[instance.storage] = 1;
+  for (std::size_t i = 0; i < program.schedule.instances.size(); ++i) {
+    const Instance& instance = program.schedule.instances[static_cast<InstanceId>(i)];
+    if (!program.graph.tensors[instance.tensor].is_output) continue;
+    is_output[instance.storage] = 1;
+    prepared.outputs.push_back(static_cast<InstanceId>(i));
+  }
   for (std::size_t i = 0; i < program.schedule.storages.size(); ++i) {
     const auto id = static_cast<StorageId>(i);
     const Storage& storage = program.schedule.storages[id];
@@ -102,7 +113,8 @@ PreparedProgram prepare(const Program& program, const OpRegistry& registry, cons
     const OpDefinition& definition = registry.at(program.graph.ops[step.op].kind);
     if (with_kernels && !definition.view)
       for (std::int64_t samples : sizes[i])
-        ready.kernels.emplace_back(samples, definition.make_kernel(shape_of(program.graph, step.op, samples, device)));
+        ready.kernels.emplace_back(samples, registry.make_kernel(program.graph.ops[step.op].kind,
+                                                                 shape_of(program.graph, step.op, samples, device)));
     prepared.steps.push_back(std::move(ready));
   }
   return prepared;
@@ -120,13 +132,18 @@ std::string joined(const std::vector<std::string>& lines) {
 }  // namespace
 
 struct Runtime::Impl final : ProgramView {
-  Impl(Plan p, const OpRegistry& r, Memory& memory, RuntimeOptions o)
+  // Without a device the host does everything itself, between the steps.
+  Impl(Plan p, const OpRegistry& r, Memory& memory, Device* device, RuntimeOptions o)
       : plan(std::move(p)),
         options(o),
         arena((validate(r), memory), plan.arena,
               {.poison = o.poison, .canaries = o.canaries, .max_spans = most_spans()}) {
+    if (device == nullptr && memory.is_host_accessible() && plan.device.backend != "cpu")
+      throw InvalidArgument("runtime: the plan is for device '" + plan.device.name + "' (" + plan.device.backend +
+                            "), not for the CPU; plan again, or open that device");
+    if (device != nullptr) staging.emplace(*device, plan);
     for (const Program& program : plan.programs)
-      programs.push_back(prepare(program, r, plan.device, memory.is_host_accessible()));
+      programs.push_back(prepare(program, r, plan.device, device != nullptr || memory.is_host_accessible()));
     for (const PersistentTensor& tensor : plan.persistent)
       arena.grant(tensor.name, tensor.offset, align_up(bytes_of(tensor.type), kAlignment));
   }
@@ -168,6 +185,15 @@ struct Runtime::Impl final : ProgramView {
     }
   }
 
+  // What a device will read is filled beforehand, in the order in which it reads it.
+  void fill_nodes(const std::vector<ScheduleNode>& nodes, HalfOpen samples) {
+    for (const ScheduleNode& node : nodes) {
+      if (node.kind == ScheduleNode::Kind::step && !current->given[static_cast<std::size_t>(index(node.step))].empty())
+        fill_inputs(index(node.step), samples);
+      for (HalfOpen range : node.ranges) fill_nodes(node.body, range);
+    }
+  }
+
   void run_nodes(const std::vector<ScheduleNode>& nodes, HalfOpen samples, bool first, std::int32_t low,
                  std::int32_t high) {
     for (const ScheduleNode& node : nodes) {
@@ -201,7 +227,10 @@ struct Runtime::Impl final : ProgramView {
     const auto at = static_cast<std::size_t>(step);
     for (StorageId id : current->begins[at])
       if (!in_repeat || !is_around(id, low, high)) grant(id);
-    if (!current->given[at].empty()) fill_inputs(step, samples);
+    if (staging)
+      copy_inputs(current->given[at], samples);
+    else if (!current->given[at].empty())
+      fill_inputs(step, samples);
     call_kernel(at, samples, first);
     for (StorageId id : current->ends[at + 1])
       if (!in_repeat || !is_around(id, low, high)) release(id);
@@ -221,7 +250,69 @@ struct Runtime::Impl final : ProgramView {
     at_hand = {0, current->program->graph.batch};
     filling = nullptr;
     if (read) read(*this);
+  }
+
+  void release_outputs() {
     for (StorageId id : current->read) release(id);
+  }
+
+  std::byte* staged(InstanceId id, HalfOpen samples) const {
+    const TensorId tensor = current->program->schedule.instances[id].tensor;
+    const TensorType& type = current->program->graph.tensors[tensor].type;
+    const Bytes skipped = type.batched ? samples.begin * bytes_per_sample(type) : Bytes{};
+    return staging->tensor(static_cast<std::size_t>(current - programs.data()), tensor) + skipped.value;
+  }
+
+  Bytes size_of(InstanceId id, HalfOpen samples) const {
+    const TensorType& type = current->program->graph.tensors[current->program->schedule.instances[id].tensor].type;
+    return type.batched ? samples.size() * bytes_per_sample(type) : bytes_of(type);
+  }
+
+  void copy_inputs(const std::vector<InstanceId>& ids, HalfOpen samples) {
+    for (InstanceId id : ids)
+      staging->device().copy_in(address(id, samples), staged(id, samples), size_of(id, samples));
+  }
+
+  // All that a run of the program does on the device, from the scalars to the outputs.
+  void enqueue() {
+    const HalfOpen all{0, current->program->graph.batch};
+    staging->enqueue_scalars();
+    run_nodes(current->program->schedule.order, all, true, -1, -1);
+    for (InstanceId id : current->outputs)
+      staging->device().copy_out(staged(id, all), address(id, all), size_of(id, all));
+    release_outputs();
+  }
+
+  void run_on_device() {
+    Device& device = staging->device();
+    staging->upload(plan, arena);
+    staging->set_scalars(*scalars);
+    fill_nodes(current->program->schedule.order, {0, current->program->graph.batch});
+    // The first run makes what libraries and the driver keep; events are those of a run that is not repeated.
+    if (options.capture && !current->captured && current->has_run && !listener) {
+      current->captured = device.capture([this] { enqueue(); });
+      current->captured_high_water = arena.high_water();
+    }
+    is_repeated = current->captured != nullptr && !listener;
+    if (is_repeated)
+      current->captured->launch();
+    else
+      enqueue();
+    device.synchronize();
+    current->has_run = true;
+  }
+
+  // Returns the high water.
+  Bytes run_program(const ViewFunction& read) {
+    if (staging) {
+      run_on_device();
+      read_outputs(read);
+      return is_repeated ? current->captured_high_water : arena.high_water();
+    }
+    run_nodes(current->program->schedule.order, {0, current->program->graph.batch}, true, -1, -1);
+    read_outputs(read);
+    release_outputs();
+    return arena.high_water();
   }
 
   std::byte* address(InstanceId id, HalfOpen samples) {
@@ -246,7 +337,8 @@ struct Runtime::Impl final : ProgramView {
       for (std::size_t i = 0; i < ready.outputs.size(); ++i) ready.outputs[i] = address(scheduled.outputs[i], samples);
       std::byte* workspace =
           scheduled.workspace == kNoStorage ? nullptr : arena.address(storage(scheduled.workspace).offset);
-      kernel->run({ready.inputs, ready.outputs, workspace, scalars, samples, current->program->graph.batch, first});
+      kernel->run({ready.inputs, ready.outputs, workspace, staging ? staging->device_scalars() : scalars, samples,
+                   current->program->graph.batch, first, staging ? staging->device().stream() : nullptr});
     }
   }
 
@@ -262,9 +354,8 @@ struct Runtime::Impl final : ProgramView {
       if (!is_open || tensor.name != name) continue;
       is_known = true;
       if (filling && std::find(filling->begin(), filling->end(), id) == filling->end()) continue;
-      const TensorType& type = tensor.type;
-      const Bytes size = type.batched ? at_hand.size() * bytes_per_sample(type) : bytes_of(type);
-      return {address(id, at_hand), static_cast<std::size_t>(size.value)};
+      return {staging ? staged(id, at_hand) : address(id, at_hand),
+              static_cast<std::size_t>(size_of(id, at_hand).value)};
     }
     if (is_known) return {};  // for other steps
     throw InvalidArgument("runtime: program '" + current->program->name + "' has no " + (filling ? "input" : "output") +
@@ -281,24 +372,31 @@ struct Runtime::Impl final : ProgramView {
   HalfOpen at_hand{};                                // samples that the caller fills or reads
   const std::vector<InstanceId>* filling = nullptr;  // what the caller fills, if it does
   Bytes high_water;
+  bool is_repeated = false;  // the last run, from a record
+  std::optional<Staging> staging;
   std::function<void(const RuntimeEvent&)> listener;
 };
 
 Runtime::Runtime(Plan plan, const OpRegistry& registry, Memory& memory, RuntimeOptions options)
-    : impl_(std::make_unique<Impl>(std::move(plan), registry, memory, options)) {}
+    : impl_(std::make_unique<Impl>(std::move(plan), registry, memory, nullptr, options)) {}
+Runtime::Runtime(Plan plan, const OpRegistry& registry, Device& device, RuntimeOptions options)
+    : impl_(std::make_unique<Impl>(std::move(plan), registry, device.memory(), &device, options)) {}
 Runtime::~Runtime() = default;
 
 const Plan& Runtime::plan() const { return impl_->plan; }
 Arena& Runtime::arena() { return impl_->arena; }
 Bytes Runtime::last_high_water() const { return impl_->high_water; }
+bool Runtime::was_captured() const { return impl_->is_repeated; }
 void Runtime::set_event_listener(std::function<void(const RuntimeEvent&)> listener) {
   impl_->listener = std::move(listener);
 }
 
 std::span<std::byte> Runtime::persistent(std::string_view name) {
   for (const PersistentTensor& tensor : impl_->plan.persistent)
-    if (tensor.name == name)
+    if (tensor.name == name) {
+      if (impl_->staging) return impl_->staging->persistent(tensor, impl_->arena);
       return {impl_->arena.address(tensor.offset), static_cast<std::size_t>(bytes_of(tensor.type).value)};
+    }
   throw InvalidArgument("runtime: there is no persistent tensor '" + std::string(name) + "'");
 }
 
@@ -314,13 +412,11 @@ void Runtime::run(std::string_view name, const StepScalars& scalars, const ViewF
   self.arena.reset_high_water();
   const Program& program = *found->program;
   try {
-    self.run_nodes(program.schedule.order, {0, program.graph.batch}, true, -1, -1);
-    self.read_outputs(read);
+    self.high_water = self.run_program(read);
   } catch (...) {
     self.release_all(program);
     throw;
   }
-  self.high_water = self.arena.high_water();
   if (self.high_water != program.planned)
     throw Error("runtime: program '" + program.name + "' was planned at " + to_string(program.planned) +
                 ", its high water was " + to_string(self.high_water));

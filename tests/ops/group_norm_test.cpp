@@ -52,7 +52,7 @@ class GroupNorm : public ::testing::Test {
                                    .types = std::move(types),
                                    .inputs = std::move(inputs),
                                    .attributes = std::move(attributes),
-                                   .threads = 2,
+                                   .device = {.threads = 2},
                                    .samples = samples,
                                    .batch = samples})
         .outputs;

@@ -7,18 +7,29 @@
 #include <string>
 #include <vector>
 
+#include "thimble/device.h"
 #include "thimble/op_registry.h"
 
 namespace thimble::testing {
 
 using ByteVector = std::vector<std::byte>;
 
+/// Where kernels run.
+struct Bench {
+  Bench(const OpRegistry& ops) : registry(ops) {}  // NOLINT: the CPU, which needs nothing else
+  Bench(const OpRegistry& ops, DeviceDescription d, Device* on)
+      : registry(ops), description(std::move(d)), device(on) {}
+  const OpRegistry& registry;
+  DeviceDescription description{};
+  Device* device = nullptr;  ///< null: the CPU, in place
+};
+
 struct KernelRun {
   std::string kind;
   std::vector<TensorType> types;
   std::vector<ByteVector> inputs;
   Attributes attributes;
-  int threads = 1;
+  DeviceDescription device{};
   StepScalars scalars{};
   std::int64_t first_sample = 0;
   std::int64_t samples = 0;
@@ -36,7 +47,7 @@ struct KernelResult {
 };
 
 /// Runs twice on the same kernel and compares the bits. Damage is reported as gtest failures.
-KernelResult run_guarded(const OpRegistry& registry, const KernelRun& run);
+KernelResult run_guarded(const Bench& bench, const KernelRun& run);
 
 /// How often this executable called operator new outside of libraries (see library_scope.h).
 std::int64_t own_allocations();

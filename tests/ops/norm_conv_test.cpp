@@ -59,7 +59,7 @@ class NormConv : public ::testing::TestWithParam<Case> {
                                    .types = std::move(types),
                                    .inputs = std::move(inputs),
                                    .attributes = std::move(attributes),
-                                   .threads = 2,
+                                   .device = {.threads = 2},
                                    .samples = GetParam().samples,
                                    .batch = GetParam().samples})
         .outputs;

@@ -25,10 +25,13 @@ namespace thimble {
 /// The machine a plan is made for.
 struct DeviceDescription {
   std::string name = "cpu";
+  std::string backend = "cpu";  ///< whose kernels run: those of an OpDefinition, or those added under this name
   int threads = 1;
   double flops_per_second = 1.1e11;  ///< of one thread
   double bytes_per_second = 2.0e10;  ///< of the whole device
   double seconds_per_launch = 1e-5;  ///< of one op, whatever its size
+  /// What convolutions and matrix products compute in: "fp32", or "tf32" on a device's tensor cores.
+  std::string math = "fp32";
   bool operator==(const DeviceDescription&) const = default;
 };
 
@@ -75,11 +78,12 @@ struct StepScalars {
 struct KernelArguments {
   std::span<const std::byte* const> inputs;
   std::span<std::byte* const> outputs;
-  std::byte* workspace = nullptr;  ///< as many bytes as `workspace` booked, aligned to kAlignment
-  const StepScalars* scalars = nullptr;
-  HalfOpen samples;              ///< which samples of the step's batch this microbatch holds
-  std::int64_t batch = 0;        ///< samples of the whole step: means are taken over these
-  bool first_microbatch = true;  ///< accumulating ops overwrite instead of adding
+  std::byte* workspace = nullptr;        ///< as many bytes as `workspace` booked, aligned to kAlignment
+  const StepScalars* scalars = nullptr;  ///< in the device's memory, as all else
+  HalfOpen samples;                      ///< which samples of the step's batch this microbatch holds
+  std::int64_t batch = 0;                ///< samples of the whole step: means are taken over these
+  bool first_microbatch = true;          ///< accumulating ops overwrite instead of adding
+  void* stream = nullptr;                ///< where a device's work is enqueued (`Device::stream`); the CPU has none
 };
 
 /// A kernel prepared for one OpShape. `run` allocates nothing.
@@ -96,17 +100,26 @@ struct InPlacePair {
   int output = 0;
 };
 
+/// What runs an op on one kind of device.
+struct OpKernels {
+  std::function<Bytes(const OpShape&)> workspace;  ///< empty: none
+  std::function<std::unique_ptr<Kernel>(const OpShape&)> make_kernel;
+  /// Other attributes of the same op that take more workspace and less time, for what a plan leaves below its peak;
+  /// values may differ in rounding. Empty: there are none.
+  std::function<std::vector<Attributes>(const OpShape&)> faster = {};
+  std::function<OpCost(const OpShape&)> cost = {};  ///< empty: the op's
+};
+
 struct OpDefinition {
   std::string kind;
   /// Output types from input types; throws InvalidArgument, naming the kind, where they do not fit.
   std::function<std::vector<OutputSpec>(const std::vector<TensorType>&, const Attributes&)> infer;
   /// Emits the ops that compute input gradients. Empty: gradients stop here.
   std::function<void(GradientContext&)> gradient;
-  std::function<OpCost(const OpShape&)> cost;      ///< empty: bytes of inputs and outputs, no FLOPs
-  std::function<Bytes(const OpShape&)> workspace;  ///< empty: none
+  std::function<OpCost(const OpShape&)> cost;  ///< empty: bytes of inputs and outputs, no FLOPs
+  // On the CPU, as in OpKernels.
+  std::function<Bytes(const OpShape&)> workspace;
   std::function<std::unique_ptr<Kernel>(const OpShape&)> make_kernel;
-  /// Other attributes of the same op that take more workspace and less time, for what a plan leaves below its peak;
-  /// values may differ in rounding. Empty: there are none.
   std::function<std::vector<Attributes>(const OpShape&)> faster;
   /// The output may take the input's storage where that dies here and both are as many bytes; inputs and
   /// outputs that an op lacks do not count.
@@ -144,6 +157,10 @@ class OpRegistry {
   const OpDefinition& at(const std::string& kind) const;
   bool contains(const std::string& kind) const { return definitions_.count(kind) != 0; }
   std::vector<std::string> kinds() const;
+  /// Kernels of a kind for devices of another backend than "cpu". Throws InvalidArgument for an unknown kind and for
+  /// kernels added twice.
+  void add_kernels(const std::string& kind, const std::string& backend, OpKernels kernels);
+  bool has_kernels(const std::string& kind, const std::string& backend) const;
   /// Throws InvalidArgument for a name registered twice or without a function.
   void add_rewrite(GraphRewrite rewrite);
   /// Whether one of its outputs sums over microbatches, and whether this one does.
@@ -154,16 +171,24 @@ class OpRegistry {
   /// Throws InvalidArgument that names those there are.
   const GraphRewrite& rewrite(const std::string& name) const;
   /// Facts that change bits (library versions, instruction set); part of every plan's arithmetic.
-  void set_engine(const std::string& name, const std::string& version) { engines_[name] = version; }
-  const std::map<std::string, std::string>& engines() const { return engines_; }
+  void set_engine(const std::string& name, const std::string& version, const std::string& backend = "cpu") {
+    engines_[backend][name] = version;
+  }
+  const std::map<std::string, std::string>& engines(const DeviceDescription& device) const;
 
+  // Of an op on the device that the shape names; each throws InvalidArgument where that has no kernels for the kind.
   OpCost cost(const std::string& kind, const OpShape& shape) const;
   Bytes workspace(const std::string& kind, const OpShape& shape) const;
+  std::vector<Attributes> faster(const std::string& kind, const OpShape& shape) const;
+  std::unique_ptr<Kernel> make_kernel(const std::string& kind, const OpShape& shape) const;
 
  private:
+  const OpKernels& kernels_of(const std::string& kind, const DeviceDescription& device) const;
+
   std::unordered_map<std::string, OpDefinition> definitions_;
+  std::map<std::string, std::unordered_map<std::string, OpKernels>> kernels_;  // by backend, then kind
   std::vector<GraphRewrite> rewrites_;
-  std::map<std::string, std::string> engines_;
+  std::map<std::string, std::map<std::string, std::string>> engines_;  // by backend
 };
 
 /// What a gradient rule sees and may do. Made by `differentiate`.

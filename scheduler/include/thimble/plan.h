@@ -43,7 +43,7 @@ struct Program {
 };
 
 struct Plan {
-  static constexpr int kVersion = 4;
+  static constexpr int kVersion = 5;
   std::string model;
   std::map<std::string, std::string> options;  ///< how the model was built; the model's business
   std::int64_t batch = 0;

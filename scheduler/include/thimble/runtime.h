@@ -14,6 +14,7 @@
 #include <string_view>
 
 #include "thimble/arena.h"
+#include "thimble/device.h"
 #include "thimble/plan.h"
 
 namespace thimble {
@@ -22,6 +23,7 @@ struct RuntimeOptions {
   bool poison = false;    ///< released bytes become NaN
   bool canaries = false;  ///< watch the free bytes beside every span
   bool check = true;      ///< run check_plan first
+  bool capture = true;    ///< on a device: record a program in its second run, repeat the record from then on
 };
 
 /// The tensors a caller may touch: inputs before the steps that read them, outputs after the last step of a run.
@@ -60,6 +62,8 @@ class Runtime {
   /// Takes the arena and prepares every kernel. Throws BadInput with the checker's findings where the plan is not
   /// sound, EnvironmentError where memory cannot be had.
   Runtime(Plan plan, const OpRegistry& registry, Memory& memory, RuntimeOptions options = {});
+  /// The same on a device: views and persistent bytes are copies in host memory, which the runtime keeps up to date.
+  Runtime(Plan plan, const OpRegistry& registry, Device& device, RuntimeOptions options = {});
   ~Runtime();
   Runtime(const Runtime&) = delete;
   Runtime& operator=(const Runtime&) = delete;
@@ -67,7 +71,8 @@ class Runtime {
   const Plan& plan() const;
   Arena& arena();
 
-  /// The unpadded bytes of a persistent tensor; valid between runs. Throws InvalidArgument for unknown names.
+  /// The unpadded bytes of a persistent tensor, to read and write; valid until the next run. Throws InvalidArgument for
+  /// unknown names.
   std::span<std::byte> persistent(std::string_view name);
 
   /// Runs one program. `fill` writes the inputs before the first step; where the batch is cut, before the first step of
@@ -77,7 +82,10 @@ class Runtime {
   /// has nothing to fill. Throws Error where the high water differs from the plan.
   void run(std::string_view program, const StepScalars& scalars, const ViewFunction& fill, const ViewFunction& read);
 
-  /// High water of the last run, measured from the spans granted while it ran.
+  /// Whether the last run repeated a record of the device's work.
+  bool was_captured() const;
+
+  /// High water of the last run, measured from the spans granted while it ran, or while it was recorded.
   Bytes last_high_water() const;
 
   /// Called at every event of later runs, after a grant and before anything else; nullptr ends it.

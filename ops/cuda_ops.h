@@ -1,0 +1,30 @@
+// What the CUDA side of the ops shares: one registration function each, streams, grids.
+#pragma once
+
+#include "registration.h"
+#include "simt.h"
+#include "thimble/cuda.h"
+
+namespace thimble {
+
+void register_cuda_kernels(OpRegistry& registry);  // all of them
+
+void register_relu_cuda(OpRegistry& registry);
+
+inline cudaStream_t stream_of(const KernelArguments& a) { return static_cast<cudaStream_t>(a.stream); }
+inline const std::int32_t* ints(const std::byte* address) { return reinterpret_cast<const std::int32_t*>(address); }
+
+constexpr int kBlock = 256;
+
+/// Blocks of kBlock threads for `count` items, `per_thread` each.
+inline unsigned blocks_for(std::int64_t count, std::int64_t per_thread = 1) {
+  const std::int64_t per_block = kBlock * per_thread;
+  return static_cast<unsigned>((count + per_block - 1) / per_block);
+}
+
+/// The first item of the calling thread where every thread has one.
+__device__ inline std::int64_t global_thread() {
+  return static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+}
+
+}  // namespace thimble
