@@ -20,7 +20,7 @@ TEST(PlanJson, RefusesATruncatedFile) {
 TEST(PlanJson, RefusesWrongVersionsSizesIdsAndTypes) {
   const std::string text = write_plan(two_programs(tiny_registry(), {4, 4}));
   const std::vector<std::pair<std::string, std::string>> damages{
-      {"\"version\":4", "\"version\":3"},
+      {"\"version\":5", "\"version\":3"},
       {"\"calibration\":null", "\"calibration\":\"king\""},
       {"\"calibration\":null", "\"calibration\":7"},
       {"\"calibration\":null", "\"calibration\":null,\"calibration\":null"},

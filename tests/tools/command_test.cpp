@@ -193,7 +193,7 @@ TEST_F(Command, ADamagedPlanIsRefused) {
   std::string plan = read(in("plan.json"));
   std::ofstream(in("cut.json")) << plan.substr(0, plan.size() / 2);
   EXPECT_EQ(thimble("replay " + in("cut.json")).code, 1);
-  const std::string key = "\"version\":4";
+  const std::string key = "\"version\":5";
   plan.replace(plan.find(key), key.size(), "\"version\":3");
   std::ofstream(in("version.json")) << plan;
   const Result result = thimble("replay " + in("version.json"), true);
