@@ -62,6 +62,7 @@ void BlockRunner::run(const Launch& launch, std::uint64_t block, std::uint64_t n
   unsigned first = 0;
   if (choose(first)) leave_for(fibers_.host(), first);
   if (failure_) {
+    end_launch();
     fibers_.abandon();
     std::rethrow_exception(std::exchange(failure_, nullptr));
   }
@@ -159,11 +160,12 @@ void BlockRunner::run_threads() {
     run_thread();
     unsigned next = 0;
     if (failure_ || live_ == 0) {
-      if (!failure_) fibers_.give_back(fiber);
+      if (!failure_ && !kRaceDetection) fibers_.give_back(fiber);
       ++switches_;
       switch_fiber(fiber, fibers_.host(), nullptr);
     } else if (!choose(next)) {
       failure_ = std::make_exception_ptr(Error(prefix(false) + "deadlock: " + waiting()));
+      release_order(&end_token);
       switch_fiber(fiber, fibers_.host(), nullptr);
     } else if (!kRaceDetection && threads_[next].state == State::not_started) {
       threads_[next].fiber = &fiber;
@@ -180,12 +182,12 @@ void BlockRunner::run_thread() {
     acquire_order(&launch_token);
     launch_->thread(launch_->body);
     thread_returned();
-    release_order(&end_token);
   } catch (const Error& error) {
     failure_ = std::make_exception_ptr(Error(prefix(true) + error.what()));
   } catch (...) {
     failure_ = std::current_exception();
   }
+  release_order(&end_token);
 }
 
 void BlockRunner::yield() {
