@@ -11,6 +11,7 @@ class EmulatedDevice final : public Device {
   std::string_view name() const override { return "emulated"; }
   Memory& memory() override { return memory_; }
   Memory& staging() override { return memory_; }
+  DeviceMemory memory_info() override { return {}; }
   void* stream() override { return nullptr; }
   void copy_in(std::byte* to, const std::byte* from, Bytes size) override { copy(to, from, size); }
   void copy_out(std::byte* to, const std::byte* from, Bytes size) override { copy(to, from, size); }

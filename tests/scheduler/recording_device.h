@@ -28,6 +28,7 @@ class RecordingDevice final : public Device {
   std::string_view name() const override { return "recording"; }
   Memory& memory() override { return memory_; }
   Memory& staging() override { return staging_; }
+  DeviceMemory memory_info() override { return {}; }
   void* stream() override { return this; }
   void copy_in(std::byte* to, const std::byte* from, Bytes size) override { enqueue(copy(to, from, size)); }
   void copy_out(std::byte* to, const std::byte* from, Bytes size) override { enqueue(copy(to, from, size)); }
