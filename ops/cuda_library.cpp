@@ -2,7 +2,8 @@
 #include <cuda_runtime_api.h>
 
 #include "../allocator/cuda_device.h"
-#include "cuda_ops.h"
+#include "cuda_kernels.h"
+#include "thimble/cuda.h"
 #include "thimble/error.h"
 
 namespace thimble {

@@ -1,13 +1,12 @@
 // What the CUDA side of the ops shares: one registration function each, streams, grids.
 #pragma once
 
+#include "cuda_kernels.h"
 #include "registration.h"
 #include "simt.h"
 #include "thimble/cuda.h"
 
 namespace thimble {
-
-void register_cuda_kernels(OpRegistry& registry);  // all of them
 
 void register_relu_cuda(OpRegistry& registry);
 
