@@ -62,8 +62,8 @@ void BlockRunner::run(const Launch& launch, std::uint64_t block, std::uint64_t n
   unsigned first = 0;
   if (choose(first)) leave_for(fibers_.host(), first);
   if (failure_) {
+    fibers_.abandon(&end_token);
     end_launch();
-    fibers_.abandon();
     std::rethrow_exception(std::exchange(failure_, nullptr));
   }
   const std::string damage = shared_.damage();
@@ -165,7 +165,6 @@ void BlockRunner::run_threads() {
       switch_fiber(fiber, fibers_.host(), nullptr);
     } else if (!choose(next)) {
       failure_ = std::make_exception_ptr(Error(prefix(false) + "deadlock: " + waiting()));
-      release_order(&end_token);
       switch_fiber(fiber, fibers_.host(), nullptr);
     } else if (!kRaceDetection && threads_[next].state == State::not_started) {
       threads_[next].fiber = &fiber;

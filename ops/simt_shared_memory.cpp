@@ -76,7 +76,7 @@ void SharedMemory::begin_block(std::size_t dynamic_bytes) {
 
 std::size_t SharedMemory::place(std::size_t bytes, std::size_t alignment) {
   if (count_ == 0) {
-    if (!SIMT_ASAN && !kRaceDetection) fill_canary(base_ + top_, kRedZone);
+    if (!SIMT_ASAN) fill_canary(base_ + top_, kRedZone);
     top_ += kRedZone;
   }
   const std::size_t begin = (top_ + alignment - 1) / alignment * alignment;
@@ -84,7 +84,7 @@ std::size_t SharedMemory::place(std::size_t bytes, std::size_t alignment) {
 #if SIMT_ASAN
   __asan_unpoison_memory_region(base_ + begin, bytes);
 #endif
-  if (!SIMT_ASAN && !kRaceDetection) fill_canary(base_ + end, kRedZone);
+  if (!SIMT_ASAN) fill_canary(base_ + end, kRedZone);
   top_ = end + kRedZone;
   return begin;
 }
@@ -107,7 +107,7 @@ void* SharedMemory::array(const void* tag, const char* name, std::size_t bytes, 
 }
 
 std::string SharedMemory::damage() const {
-  if (SIMT_ASAN || kRaceDetection) return {};
+  if (SIMT_ASAN) return {};
   const auto damaged = [&](std::size_t begin) {
     for (std::size_t i = begin; i < begin + kRedZone; ++i)
       if (base_[i] != kCanary) return true;
