@@ -14,6 +14,7 @@ using ::testing::HasSubstr;
 OpRegistry device_registry() {
   OpRegistry registry = tiny_registry();
   add_recorded_kernels(registry, "recording");
+  registry.set_engine("tiny", "1", "recording");
   return registry;
 }
 
