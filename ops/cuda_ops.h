@@ -8,6 +8,10 @@
 
 namespace thimble {
 
+void register_cuda_kernels(OpRegistry& registry);  // all of them
+
+void register_dynamic_conv_cuda(OpRegistry& registry);
+void register_light_conv_cuda(OpRegistry& registry);
 void register_relu_cuda(OpRegistry& registry);
 
 inline cudaStream_t stream_of(const KernelArguments& a) { return static_cast<cudaStream_t>(a.stream); }

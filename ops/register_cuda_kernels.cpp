@@ -9,6 +9,8 @@ constexpr const char* kKernels = "1";
 }  // namespace
 
 void register_cuda_kernels(OpRegistry& registry) {
+  register_dynamic_conv_cuda(registry);
+  register_light_conv_cuda(registry);
   register_relu_cuda(registry);
   registry.set_engine("kernels", kKernels, kCudaBackend);
 }
