@@ -10,6 +10,7 @@ namespace thimble {
 
 void register_cuda_kernels(OpRegistry& registry);  // all of them
 
+void register_conv2d_cuda(OpRegistry& registry);
 void register_dynamic_conv_cuda(OpRegistry& registry);
 void register_light_conv_cuda(OpRegistry& registry);
 void register_relu_cuda(OpRegistry& registry);

@@ -9,6 +9,7 @@ constexpr const char* kKernels = "1";
 }  // namespace
 
 void register_cuda_kernels(OpRegistry& registry) {
+  register_conv2d_cuda(registry);
   register_dynamic_conv_cuda(registry);
   register_light_conv_cuda(registry);
   register_relu_cuda(registry);
