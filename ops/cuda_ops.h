@@ -10,6 +10,9 @@ namespace thimble {
 void register_cuda_kernels(OpRegistry& registry);  // all of them
 
 void register_conv2d_cuda(OpRegistry& registry);
+void register_norm_conv2d_backward_data_cuda(OpRegistry& registry);
+void register_norm_conv2d_backward_weights_cuda(OpRegistry& registry);
+void register_norm_conv2d_cuda(OpRegistry& registry);
 void register_relu_cuda(OpRegistry& registry);
 
 inline cudaStream_t stream_of(const KernelArguments& a) { return static_cast<cudaStream_t>(a.stream); }

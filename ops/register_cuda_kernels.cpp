@@ -9,6 +9,9 @@ constexpr const char* kKernels = "1";
 }  // namespace
 
 void register_cuda_kernels(OpRegistry& registry) {
+  register_norm_conv2d_backward_data_cuda(registry);
+  register_norm_conv2d_backward_weights_cuda(registry);
+  register_norm_conv2d_cuda(registry);
   register_relu_cuda(registry);
   registry.set_engine("kernels", kKernels, kCudaBackend);
 }
