@@ -57,7 +57,7 @@ void run(const OpShape& shape, const KernelArguments& a) {
 // Of a result over x, the longer way: two launches a group.
 OpCost cost(const OpShape& shape) {
   OpCost total = bytes_moved(shape);
-  total.flops = flops_of(geometry_of(shape));
+  total.flops = convolution_flops(geometry_of(shape));
   const std::int64_t samples = samples_of(shape), group = samples_at_once(shape, samples);
   const std::int64_t launches = may_lie_over_x(shape) ? 2 * ((samples + group - 1) / group) : 2;
   total.idle_flops = flops_of_launches(shape.device, launches - 1);

@@ -104,7 +104,7 @@ OpKernels kernels() {
 SampleChannels all_of(const OpShape& shape) { return {{0, samples_of(shape)}, {0, channels_of(shape)}}; }
 
 double flops_of(const OpShape& shape) {
-  return thimble::flops_of(geometry_of(shape)) + (is_pair(shape) ? thimble::flops_of(second_geometry_of(shape)) : 0);
+  return convolution_flops(geometry_of(shape)) + (is_pair(shape) ? convolution_flops(second_geometry_of(shape)) : 0);
 }
 
 void launch_data_gradient(const OpShape& shape, const KernelArguments& a, const SampleChannels& part, float* to) {

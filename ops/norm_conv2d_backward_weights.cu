@@ -1,6 +1,5 @@
 // The gradient of w where y = conv2d(relu(batch_norm(x)), w), on CUDA: x is normalised while it is read, so groups of
 // samples and slices of channels have no meaning here, only how many partial sums there are.
-#include "accumulation_cuda.h"
 #include "normalized_input_cuda.h"
 
 namespace thimble {
@@ -28,7 +27,7 @@ void run(const OpShape& shape, const KernelArguments& a) {
                                   .x = input.x,
                                   .dy = floats(a.inputs[kDy]),
                                   .dw = floats(a.outputs[0]),
-                                  .adds = launch_adds_to_output(shape, a),
+                                  .added = added_to_gradient(shape, a),
                                   .splits = splits_of(shape, g),
                                   .workspace = a.workspace + prologue_workspace(shape).value,
                                   .math = math_of(shape)};
@@ -39,7 +38,7 @@ void run(const OpShape& shape, const KernelArguments& a) {
 OpCost cost(const OpShape& shape) {
   const ConvolutionGeometry g = geometry_of(shape);
   OpCost total = bytes_moved(shape);
-  total.flops = flops_of(g);
+  total.flops = convolution_flops(g);
   total.idle_flops =
       idle_share_of_splits(g, g.c, splits_of(shape, g)) * total.flops + flops_of_launches(shape.device, 1);
   return total;

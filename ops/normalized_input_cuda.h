@@ -39,8 +39,4 @@ inline double flops_of_launches(const DeviceDescription& device, std::int64_t la
   return static_cast<double>(launches) * device.seconds_per_launch * device.flops_per_second * device.threads;
 }
 
-inline double flops_of(const ConvolutionGeometry& g) {
-  return 2.0 * static_cast<double>(g.n) * g.out_h * g.out_w * g.k * g.c * g.r * g.s;
-}
-
 }  // namespace thimble
