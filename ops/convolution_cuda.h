@@ -32,6 +32,8 @@ struct ConvolutionGeometry {
 ConvolutionGeometry geometry_of(const TensorType& x, const TensorType& w, const TensorType& y,
                                 const Attributes& attributes);
 
+double convolution_flops(const ConvolutionGeometry& geometry);
+
 /// What products are made of: floats, or tf32 on tensor cores (sums are floats).
 enum class ConvolutionMath { fp32, tf32 };
 ConvolutionMath math_of(const OpShape& shape);  // device.math
@@ -70,21 +72,24 @@ struct BackwardDataConvolution {
 };
 void convolve_backward_data(const BackwardDataConvolution& call, cudaStream_t stream);
 
-/// dw[:, c_begin to c_end) = gradient of w [+ what was there].
+/// dw[:, c_begin to c_end) = gradient of w [+ added].
 struct BackwardWeightsConvolution {
   ConvolutionGeometry geometry;
   const float* x;  ///< all channels
   const float* dy;
   float* dw;  ///< all of the weights; other channels than those of the range are left alone
   int c_begin = 0;
-  int c_end = 0;  ///< 0: all
-  bool adds = false;
+  int c_end = 0;                 ///< 0: all
+  const float* added = nullptr;  ///< laid out as dw is; may be dw itself
   ConvolutionPrologue prologue = {};
   int splits = 1;                  ///< partial sums of the samples, summed in order; as many as `most_splits` at most
   std::byte* workspace = nullptr;  ///< `backward_weights_workspace`
   ConvolutionMath math = ConvolutionMath::fp32;
 };
 void convolve_backward_weights(const BackwardWeightsConvolution& call, cudaStream_t stream);
+
+/// What an op whose output 0 is a gradient of weights adds it to, as `adds_to_output` has it on the CPU; null: nothing.
+const float* added_to_gradient(const OpShape& shape, const KernelArguments& arguments);
 
 /// Splits that keep the partial sums within about a megabyte (1: none), and those that keep the device busy (no fewer):
 /// more are no faster. `channels`: c_end - c_begin.

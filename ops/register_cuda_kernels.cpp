@@ -12,6 +12,7 @@ void register_cuda_kernels(OpRegistry& registry) {
   register_norm_conv2d_backward_data_cuda(registry);
   register_norm_conv2d_backward_weights_cuda(registry);
   register_norm_conv2d_cuda(registry);
+  register_conv2d_cuda(registry);
   register_relu_cuda(registry);
   registry.set_engine("kernels", kKernels, kCudaBackend);
 }
