@@ -10,10 +10,23 @@ namespace thimble {
 
 void register_cuda_kernels(OpRegistry& registry);  // all of them
 
+void register_add_cuda(OpRegistry& registry);
+void register_batch_norm_backward_cuda(OpRegistry& registry);
+void register_batch_norm_cuda(OpRegistry& registry);
 void register_conv2d_cuda(OpRegistry& registry);
+void register_dropout_cuda(OpRegistry& registry);
 void register_dynamic_conv_cuda(OpRegistry& registry);
+void register_global_average_pool_cuda(OpRegistry& registry);
+void register_group_norm_backward_cuda(OpRegistry& registry);
+void register_group_norm_cuda(OpRegistry& registry);
 void register_light_conv_cuda(OpRegistry& registry);
+void register_norm_conv2d_backward_data_cuda(OpRegistry& registry);
+void register_norm_conv2d_backward_weights_cuda(OpRegistry& registry);
+void register_norm_conv2d_cuda(OpRegistry& registry);
+void register_norm_pool_cuda(OpRegistry& registry);
 void register_relu_cuda(OpRegistry& registry);
+void register_sgd_update_cuda(OpRegistry& registry);
+void register_softmax_cross_entropy_cuda(OpRegistry& registry);
 
 inline cudaStream_t stream_of(const KernelArguments& a) { return static_cast<cudaStream_t>(a.stream); }
 inline const std::int32_t* ints(const std::byte* address) { return reinterpret_cast<const std::int32_t*>(address); }
