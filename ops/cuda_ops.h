@@ -9,7 +9,11 @@ namespace thimble {
 
 void register_cuda_kernels(OpRegistry& registry);  // all of them
 
+void register_attention_cuda(OpRegistry& registry);
+void register_linear_cuda(OpRegistry& registry);
+void register_pool_attention_cuda(OpRegistry& registry);
 void register_relu_cuda(OpRegistry& registry);
+void register_vocabulary_loss_cuda(OpRegistry& registry);
 
 inline cudaStream_t stream_of(const KernelArguments& a) { return static_cast<cudaStream_t>(a.stream); }
 inline const std::int32_t* ints(const std::byte* address) { return reinterpret_cast<const std::int32_t*>(address); }

@@ -9,6 +9,7 @@ constexpr const char* kKernels = "1";
 }  // namespace
 
 void register_cuda_kernels(OpRegistry& registry) {
+  register_linear_cuda(registry);
   register_relu_cuda(registry);
   registry.set_engine("kernels", kKernels, kCudaBackend);
 }

@@ -25,6 +25,7 @@
 #if defined(__CUDACC__)
 #include <cuda_runtime.h>
 #define SIMT_GPU 1
+#define SIMT_UNROLL _Pragma("unroll")
 #define SIMT_SHARED(type, name, extents) __shared__ type name extents
 #define SIMT_DYN_SHARED(type, name)                                    \
   extern __shared__ __align__(16) unsigned char simt_dynamic_shared[]; \
@@ -32,6 +33,7 @@
 #else
 #include "simt_cpu.h"
 #define SIMT_GPU 0
+#define SIMT_UNROLL
 #endif
 
 namespace thimble::simt {
