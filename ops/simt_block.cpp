@@ -62,7 +62,8 @@ void BlockRunner::run(const Launch& launch, std::uint64_t block, std::uint64_t n
   unsigned first = 0;
   if (choose(first)) leave_for(fibers_.host(), first);
   if (failure_) {
-    fibers_.abandon();
+    fibers_.abandon(&end_token);
+    end_launch();
     std::rethrow_exception(std::exchange(failure_, nullptr));
   }
   const std::string damage = shared_.damage();
@@ -159,7 +160,7 @@ void BlockRunner::run_threads() {
     run_thread();
     unsigned next = 0;
     if (failure_ || live_ == 0) {
-      if (!failure_) fibers_.give_back(fiber);
+      if (!failure_ && !kRaceDetection) fibers_.give_back(fiber);
       ++switches_;
       switch_fiber(fiber, fibers_.host(), nullptr);
     } else if (!choose(next)) {
@@ -180,12 +181,12 @@ void BlockRunner::run_thread() {
     acquire_order(&launch_token);
     launch_->thread(launch_->body);
     thread_returned();
-    release_order(&end_token);
   } catch (const Error& error) {
     failure_ = std::make_exception_ptr(Error(prefix(true) + error.what()));
   } catch (...) {
     failure_ = std::current_exception();
   }
+  release_order(&end_token);
 }
 
 void BlockRunner::yield() {

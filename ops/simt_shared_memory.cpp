@@ -22,7 +22,7 @@ constexpr std::size_t kBlockLimit = 227 * 1024;  // sm_90
 constexpr std::size_t kStaticLimit = 48 * 1024;  // what ptxas takes
 constexpr std::size_t kRedZone = 128;
 constexpr std::size_t kTokens = kRaceDetection ? 20 * 1024 : 0;
-constexpr std::size_t kArena = 1024 * 1024;  // with red zones around many small arrays
+constexpr std::size_t kArena = 512 * 1024;  // with the red zones of all arrays there can be
 constexpr char kCanary = '\xc5';
 constexpr int kEmpty = 0xff;
 
@@ -66,33 +66,33 @@ void SharedMemory::begin_block(std::size_t dynamic_bytes) {
     throw InvalidArgument(std::to_string(dynamic_bytes) + " bytes of dynamic shared memory; a block has " +
                           std::to_string(kBlockLimit));
   renew(top_ < kTokens + 1 ? kTokens + 1 : top_);
-  arrays_.clear();
+  count_ = 0;
   static_bytes_ = 0;
   dynamic_bytes_ = dynamic_bytes;
   top_ = kTokens;
   const std::size_t begin = place(dynamic_bytes, 16);
-  arrays_.push_back({nullptr, "dynamic shared memory", begin, begin + dynamic_bytes, Place{}});
+  arrays_[count_++] = {nullptr, "dynamic shared memory", begin, begin + dynamic_bytes, Place{}};
 }
 
 std::size_t SharedMemory::place(std::size_t bytes, std::size_t alignment) {
-  if (arrays_.empty()) {
-    if (!SIMT_ASAN && !kRaceDetection) fill_canary(base_ + top_, kRedZone);
+  if (count_ == 0) {
+    if (!SIMT_ASAN) fill_canary(base_ + top_, kRedZone);
     top_ += kRedZone;
   }
   const std::size_t begin = (top_ + alignment - 1) / alignment * alignment;
   const std::size_t end = begin + bytes;
-  if (end + kRedZone > kArena) throw Error("too many shared arrays for the shim's arena");
 #if SIMT_ASAN
   __asan_unpoison_memory_region(base_ + begin, bytes);
 #endif
-  if (!SIMT_ASAN && !kRaceDetection) fill_canary(base_ + end, kRedZone);
+  if (!SIMT_ASAN) fill_canary(base_ + end, kRedZone);
   top_ = end + kRedZone;
   return begin;
 }
 
 void* SharedMemory::array(const void* tag, const char* name, std::size_t bytes, std::size_t alignment, Place where) {
-  for (const Array& array : arrays_)
-    if (array.tag == tag) return base_ + array.begin;
+  for (std::size_t i = 1; i < count_; ++i)
+    if (arrays_[i].tag == tag) return base_ + arrays_[i].begin;
+  if (count_ == arrays_.size()) throw Error("a block with more than 63 shared arrays, at " + at(where));
   static_bytes_ += bytes;
   const std::string bytes_here = std::to_string(bytes) + " bytes at " + at(where);
   if (static_bytes_ > kStaticLimit)
@@ -102,19 +102,20 @@ void* SharedMemory::array(const void* tag, const char* name, std::size_t bytes, 
     throw Error("too much shared memory: with '" + std::string(name) + "' (" + bytes_here + ") a block has " +
                 std::to_string(static_bytes_ + dynamic_bytes_) + " bytes, the limit is " + std::to_string(kBlockLimit));
   const std::size_t begin = place(bytes, alignment < 16 ? 16 : alignment);
-  arrays_.push_back({tag, name, begin, begin + bytes, where});
+  arrays_[count_++] = {tag, name, begin, begin + bytes, where};
   return base_ + begin;
 }
 
 std::string SharedMemory::damage() const {
-  if (SIMT_ASAN || kRaceDetection) return {};
+  if (SIMT_ASAN) return {};
   const auto damaged = [&](std::size_t begin) {
     for (std::size_t i = begin; i < begin + kRedZone; ++i)
       if (base_[i] != kCanary) return true;
     return false;
   };
   if (damaged(arrays_.front().begin - kRedZone)) return "a write before the dynamic shared memory";
-  for (const Array& array : arrays_) {
+  for (std::size_t i = 0; i < count_; ++i) {
+    const Array& array = arrays_[i];
     if (!damaged(array.end)) continue;
     std::string found = "a write past the end of shared '" + std::string(array.name) + "' (" +
                         std::to_string(array.end - array.begin) + " bytes";

@@ -1,10 +1,10 @@
 // A block's shared memory: NaN in every float before the block, a red zone around each array, a GPU's limits.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
-#include <vector>
 
 #include "simt_cpu.h"
 
@@ -44,7 +44,9 @@ class SharedMemory {
   std::size_t top_ = 0;  // end of the last red zone
   std::size_t static_bytes_ = 0;
   std::size_t dynamic_bytes_ = 0;
-  std::vector<Array> arrays_;  // the first is the dynamic one
+  // The first is the dynamic one. No vector: it would grow in a CUDA thread, and ThreadSanitizer sees who allocates.
+  std::array<Array, 64> arrays_;
+  std::size_t count_ = 0;
 };
 
 }  // namespace thimble::simt
