@@ -20,6 +20,7 @@ void register_global_average_pool_cuda(OpRegistry& registry);
 void register_group_norm_backward_cuda(OpRegistry& registry);
 void register_group_norm_cuda(OpRegistry& registry);
 void register_light_conv_cuda(OpRegistry& registry);
+void register_linear_cuda(OpRegistry& registry);
 void register_norm_conv2d_backward_data_cuda(OpRegistry& registry);
 void register_norm_conv2d_backward_weights_cuda(OpRegistry& registry);
 void register_norm_conv2d_cuda(OpRegistry& registry);

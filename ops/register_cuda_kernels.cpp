@@ -19,6 +19,7 @@ void register_cuda_kernels(OpRegistry& registry) {
   register_group_norm_backward_cuda(registry);
   register_group_norm_cuda(registry);
   register_light_conv_cuda(registry);
+  register_linear_cuda(registry);
   register_norm_conv2d_backward_data_cuda(registry);
   register_norm_conv2d_backward_weights_cuda(registry);
   register_norm_conv2d_cuda(registry);
