@@ -8,8 +8,6 @@
 
 namespace thimble {
 
-void register_cuda_kernels(OpRegistry& registry);  // all of them
-
 void register_add_cuda(OpRegistry& registry);
 void register_batch_norm_backward_cuda(OpRegistry& registry);
 void register_batch_norm_cuda(OpRegistry& registry);
