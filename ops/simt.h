@@ -111,22 +111,22 @@ void launch(void (*kernel)(P...), Extent grid, Extent block, std::size_t shared_
                     [](const void* body) { (*static_cast<const decltype(thread)*>(body))(); }, &thread});
 }
 
-inline float4 load4(const float* from, Place where = Place::current()) {
+inline float4 load4(const float* from, const Place& where = Place::current()) {
   check_alignment(from, sizeof(float4), where);
   return {from[0], from[1], from[2], from[3]};
 }
-inline float2 load2(const float* from, Place where = Place::current()) {
+inline float2 load2(const float* from, const Place& where = Place::current()) {
   check_alignment(from, sizeof(float2), where);
   return {from[0], from[1]};
 }
-inline void store4(float* to, float4 value, Place where = Place::current()) {
+inline void store4(float* to, float4 value, const Place& where = Place::current()) {
   check_alignment(to, sizeof(float4), where);
   to[0] = value.x;
   to[1] = value.y;
   to[2] = value.z;
   to[3] = value.w;
 }
-inline void store2(float* to, float2 value, Place where = Place::current()) {
+inline void store2(float* to, float2 value, const Place& where = Place::current()) {
   check_alignment(to, sizeof(float2), where);
   to[0] = value.x;
   to[1] = value.y;
