@@ -14,35 +14,37 @@ ConvolutionGeometry geometry(Pass pass, const OpShape& s) {
 
 int weights_splits(const OpShape& shape, const ConvolutionGeometry& g) { return splits_of(shape, g, g.c); }
 
-void forward(const OpShape& shape, const KernelArguments& a) {
-  convolve_forward({.geometry = geometry(Pass::forward, shape),
-                    .x = floats(a.inputs[0]),
-                    .w = floats(a.inputs[1]),
-                    .y = floats(a.outputs[0]),
-                    .math = math_of(shape)},
-                   stream_of(a));
+std::unique_ptr<Kernel> forward(const OpShape& shape) {
+  ForwardConvolution call{.geometry = geometry(Pass::forward, shape), .math = math_of(shape)};
+  return function_kernel(shape, [call](const OpShape&, const KernelArguments& a) mutable {
+    call.x = floats(a.inputs[0]);
+    call.w = floats(a.inputs[1]);
+    call.y = floats(a.outputs[0]);
+    convolve_forward(call, stream_of(a));
+  });
 }
 
-void backward_data(const OpShape& shape, const KernelArguments& a) {
-  convolve_backward_data({.geometry = geometry(Pass::backward_data, shape),
-                          .dy = floats(a.inputs[0]),
-                          .w = floats(a.inputs[1]),
-                          .dx = floats(a.outputs[0]),
-                          .math = math_of(shape)},
-                         stream_of(a));
+std::unique_ptr<Kernel> backward_data(const OpShape& shape) {
+  BackwardDataConvolution call{.geometry = geometry(Pass::backward_data, shape), .math = math_of(shape)};
+  return function_kernel(shape, [call](const OpShape&, const KernelArguments& a) mutable {
+    call.dy = floats(a.inputs[0]);
+    call.w = floats(a.inputs[1]);
+    call.dx = floats(a.outputs[0]);
+    convolve_backward_data(call, stream_of(a));
+  });
 }
 
-void backward_weights(const OpShape& shape, const KernelArguments& a) {
-  const ConvolutionGeometry g = geometry(Pass::backward_weights, shape);
-  convolve_backward_weights({.geometry = g,
-                             .x = floats(a.inputs[0]),
-                             .dy = floats(a.inputs[1]),
-                             .dw = floats(a.outputs[0]),
-                             .added = added_to_gradient(shape, a),
-                             .splits = weights_splits(shape, g),
-                             .workspace = a.workspace,
-                             .math = math_of(shape)},
-                            stream_of(a));
+std::unique_ptr<Kernel> backward_weights(const OpShape& shape) {
+  BackwardWeightsConvolution call{.geometry = geometry(Pass::backward_weights, shape), .math = math_of(shape)};
+  call.splits = weights_splits(shape, call.geometry);
+  return function_kernel(shape, [call](const OpShape& s, const KernelArguments& a) mutable {
+    call.x = floats(a.inputs[0]);
+    call.dy = floats(a.inputs[1]);
+    call.dw = floats(a.outputs[0]);
+    call.added = added_to_gradient(s, a);
+    call.workspace = a.workspace;
+    convolve_backward_weights(call, stream_of(a));
+  });
 }
 
 OpCost weights_cost(const OpShape& shape) {
@@ -56,18 +58,15 @@ OpCost weights_cost(const OpShape& shape) {
 }  // namespace
 
 void register_conv2d_cuda(OpRegistry& registry) {
-  registry.add_kernels("conv2d", kCudaBackend,
-                       {.workspace = {}, .make_kernel = [](const OpShape& s) { return function_kernel(s, forward); }});
-  registry.add_kernels("conv2d_backward_data", kCudaBackend, {.workspace = {}, .make_kernel = [](const OpShape& s) {
-                                                                return function_kernel(s, backward_data);
-                                                              }});
+  registry.add_kernels("conv2d", kCudaBackend, {.workspace = {}, .make_kernel = forward});
+  registry.add_kernels("conv2d_backward_data", kCudaBackend, {.workspace = {}, .make_kernel = backward_data});
   registry.add_kernels("conv2d_backward_weights", kCudaBackend,
                        {.workspace =
                             [](const OpShape& s) {
                               const ConvolutionGeometry g = geometry(Pass::backward_weights, s);
                               return backward_weights_workspace(g, g.c, weights_splits(s, g));
                             },
-                        .make_kernel = [](const OpShape& s) { return function_kernel(s, backward_weights); },
+                        .make_kernel = backward_weights,
                         .faster =
                             [](const OpShape& s) {
                               const ConvolutionGeometry g = geometry(Pass::backward_weights, s);

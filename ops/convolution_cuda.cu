@@ -374,7 +374,8 @@ constexpr Variant kFloatVariants[] = {
     variant<FloatTile<8, 1, 4, 2>, 4>(0.75), variant<FloatTile<8, 1, 4, 1>, 8>(0.65),
 };
 
-void run(const TiledConvolution& call, cudaStream_t stream) {
+void run(const TiledConvolution& call, int wanted, cudaStream_t stream) {
+  if (wanted >= 0) return kFloatVariants[wanted].launch(call, stream);
   const Variant* best = nullptr;
   double best_time = 0;
   const std::int64_t classes = std::int64_t{std::min(call.classes, call.rows)} * std::min(call.classes, call.columns);
@@ -395,8 +396,8 @@ void run(const TiledConvolution& call, cudaStream_t stream) {
 
 ConvolutionGeometry geometry_of(const TensorType& x, const TensorType& w, const TensorType& y,
                                 const Attributes& attributes) {
-  for (const TensorType& type : {x, w, y})
-    if (elements_per_sample(type) > std::numeric_limits<int>::max())
+  for (const TensorType* type : {&x, &w, &y})
+    if (elements_per_sample(*type) > std::numeric_limits<int>::max())
       throw InvalidArgument("convolution: a tensor of 2^31 or more values in a sample");
   const auto extent = [](const TensorType& type, std::size_t i) { return static_cast<int>(type.shape[i]); };
   return {.n = extent(x, 0),
@@ -413,6 +414,8 @@ ConvolutionGeometry geometry_of(const TensorType& x, const TensorType& w, const 
 }
 
 double convolution_flops(const ConvolutionGeometry& g) { return 2.0 * g.n * g.out_h * g.out_w * g.k * g.c * g.r * g.s; }
+
+int convolution_variants(ConvolutionMath) { return static_cast<int>(std::size(kFloatVariants)); }
 
 ConvolutionMath math_of(const OpShape& shape) {
   return shape.device.math == "tf32" ? ConvolutionMath::tf32 : ConvolutionMath::fp32;
@@ -444,7 +447,7 @@ void convolve_forward(const ForwardConvolution& f, cudaStream_t stream) {
   call.added = f.added;
   call.y_pitch = g.k;
   call.y_is_vector = moves_by_four(f.y, g.k, g.k) && is_aligned(f.added, 16) ? 1 : 0;
-  run(call, stream);
+  run(call, f.variant, stream);
 }
 
 void convolve_backward_data(const BackwardDataConvolution& b, cudaStream_t stream) {
@@ -469,7 +472,7 @@ void convolve_backward_data(const BackwardDataConvolution& b, cudaStream_t strea
   call.added = b.added;
   call.y_pitch = b.dx_pitch != 0 ? b.dx_pitch : channels;
   call.y_is_vector = moves_by_four(b.dx, call.y_pitch, 4) && is_aligned(b.added, 16) ? 1 : 0;
-  run(call, stream);
+  run(call, b.variant, stream);
 }
 
 }  // namespace thimble

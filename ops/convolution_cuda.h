@@ -46,38 +46,43 @@ struct ConvolutionPrologue {
   std::int64_t sample_pitch = 0;  ///< from one sample's scales to the next's; 0: all samples share them
 };
 
+/// How many kinds of tiles there are, for tests and measurements.
+int convolution_variants(ConvolutionMath math);
+
 /// y = conv(x, w) [+ added]. `added` has y's layout and may be y itself. y may not overlap x.
 struct ForwardConvolution {
   ConvolutionGeometry geometry;
-  const float* x;
-  const float* w;
-  float* y;
+  const float* x = nullptr;
+  const float* w = nullptr;
+  float* y = nullptr;
   const float* added = nullptr;
   ConvolutionPrologue prologue = {};
   ConvolutionMath math = ConvolutionMath::fp32;
+  int variant = -1;  ///< which tiles, of `convolution_variants`; -1: what suits the geometry
 };
 void convolve_forward(const ForwardConvolution& call, cudaStream_t stream);
 
 /// dx[..., c_begin to c_end) = gradient of x [+ added]: all of dx is written, also pixels no window reaches.
 struct BackwardDataConvolution {
   ConvolutionGeometry geometry;
-  const float* dy;
-  const float* w;                ///< all of the weights
-  float* dx;                     ///< of channel c_begin
+  const float* dy = nullptr;
+  const float* w = nullptr;      ///< all of the weights
+  float* dx = nullptr;           ///< of channel c_begin
   int c_begin = 0;               ///< of x's channels
   int c_end = 0;                 ///< 0: all
   int dx_pitch = 0;              ///< floats from pixel to pixel of dx; 0: as many as channels are made
   const float* added = nullptr;  ///< of channel c_begin, the same pitch; may be dx itself
   ConvolutionMath math = ConvolutionMath::fp32;
+  int variant = -1;
 };
 void convolve_backward_data(const BackwardDataConvolution& call, cudaStream_t stream);
 
 /// dw[:, c_begin to c_end) = gradient of w [+ added].
 struct BackwardWeightsConvolution {
   ConvolutionGeometry geometry;
-  const float* x;  ///< all channels
-  const float* dy;
-  float* dw;  ///< all of the weights; other channels than those of the range are left alone
+  const float* x = nullptr;  ///< all channels
+  const float* dy = nullptr;
+  float* dw = nullptr;  ///< all of the weights; other channels than those of the range are left alone
   int c_begin = 0;
   int c_end = 0;                 ///< 0: all
   const float* added = nullptr;  ///< laid out as dw is; may be dw itself

@@ -93,12 +93,12 @@ void* SharedMemory::array(const void* tag, const char* name, std::size_t bytes, 
     if (arrays_[i].tag == tag) return base_ + arrays_[i].begin;
   if (count_ == arrays_.size()) throw Error("a block with more than 63 shared arrays, at " + where.text());
   static_bytes_ += bytes;
-  const std::string bytes_here = std::to_string(bytes) + " bytes at " + where.text();
+  const auto bytes_here = [&] { return std::to_string(bytes) + " bytes at " + where.text(); };
   if (static_bytes_ > kStaticLimit)
-    throw Error("too much shared memory: with '" + std::string(name) + "' (" + bytes_here + ") a block has " +
+    throw Error("too much shared memory: with '" + std::string(name) + "' (" + bytes_here() + ") a block has " +
                 std::to_string(static_bytes_) + " static bytes, the limit is " + std::to_string(kStaticLimit));
   if (static_bytes_ + dynamic_bytes_ > kBlockLimit)
-    throw Error("too much shared memory: with '" + std::string(name) + "' (" + bytes_here + ") a block has " +
+    throw Error("too much shared memory: with '" + std::string(name) + "' (" + bytes_here() + ") a block has " +
                 std::to_string(static_bytes_ + dynamic_bytes_) + " bytes, the limit is " + std::to_string(kBlockLimit));
   const std::size_t begin = place(bytes, alignment < 16 ? 16 : alignment);
   arrays_[count_++] = {tag, name, begin, begin + bytes, where};

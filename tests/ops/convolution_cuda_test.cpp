@@ -158,6 +158,30 @@ TEST_P(ConvolutionCuda, ForwardOfWhatThePrologueMakes) {
   }
 }
 
+// Tiles that the small geometries here would not choose.
+TEST_P(ConvolutionCuda, EveryKindOfTilesGivesTheSameSums) {
+  const Floats x = rounded(p.x, math()), dy = rounded(p.y, math()), w = rounded(p.w, math());
+  Doubles y(p.y.size()), dx(p.x.size());
+  p.visit([&](std::size_t xi, std::size_t wi, std::size_t yi) {
+    y[yi] += double{x[xi]} * w[wi];
+    dx[xi] += double{dy[yi]} * w[wi];
+  });
+  for (int variant = 0; variant < convolution_variants(math()); ++variant) {
+    Floats got(p.y.size(), kNaN);
+    ForwardConvolution forward{.geometry = g(), .x = p.x.data(), .w = p.w.data(), .y = got.data()};
+    forward.math = math();
+    forward.variant = variant;
+    convolve_forward(forward, nullptr);
+    expect_near(got, y);
+    got.assign(p.x.size(), kNaN);
+    BackwardDataConvolution backward{.geometry = g(), .dy = p.y.data(), .w = p.w.data(), .dx = got.data()};
+    backward.math = math();
+    backward.variant = variant;
+    convolve_backward_data(backward, nullptr);
+    expect_near(got, dx);
+  }
+}
+
 // All channels alone, then some of them into a wider tensor, added to what is there.
 TEST_P(ConvolutionCuda, DataGradientOfARangeOfChannels) {
   const Floats dy = rounded(p.y, math()), w = rounded(p.w, math());
