@@ -1,10 +1,10 @@
 // conv2d and its two backward passes on CUDA.
-#include "convolution_cuda.h"
+#include "conv2d_cudnn.h"
 
 namespace thimble {
 namespace {
 
-enum class Pass { forward, backward_data, backward_weights };
+using Pass = CudnnPass;
 
 ConvolutionGeometry geometry(Pass pass, const OpShape& s) {
   if (pass == Pass::forward) return geometry_of(s.inputs[0], s.inputs[1], s.outputs[0], s.attributes);
@@ -47,6 +47,30 @@ std::unique_ptr<Kernel> backward_weights(const OpShape& shape) {
   });
 }
 
+// On tensor cores ours reaches about half of what cuDNN's engines do.
+constexpr double kOwnIdleShare = 1;
+
+template <Pass pass>
+OpKernels with_engines(std::unique_ptr<Kernel> (*own)(const OpShape&)) {
+  // A plan widens workspaces that are there: where there are choices, ours has a line of its own that it does not use.
+  return {
+      .workspace =
+          [](const OpShape& s) {
+            if (uses_cudnn(s)) return cudnn_workspace(geometry(pass, s));
+            return s.device.math == "tf32" ? kAlignment : Bytes{};
+          },
+      .make_kernel =
+          [own](const OpShape& s) { return uses_cudnn(s) ? cudnn_kernel(pass, geometry(pass, s), s, own(s)) : own(s); },
+      .faster = [](const OpShape& s) { return cudnn_choices(pass, geometry(pass, s), s); },
+      .cost =
+          [](const OpShape& s) {
+            OpCost cost = bytes_moved(s);
+            cost.flops = convolution_flops(geometry(pass, s));
+            if (s.device.math == "tf32" && !uses_cudnn(s)) cost.idle_flops = cost.flops * kOwnIdleShare;
+            return cost;
+          }};
+}
+
 OpCost weights_cost(const OpShape& shape) {
   const ConvolutionGeometry g = geometry(Pass::backward_weights, shape);
   OpCost cost = bytes_moved(shape);
@@ -58,8 +82,8 @@ OpCost weights_cost(const OpShape& shape) {
 }  // namespace
 
 void register_conv2d_cuda(OpRegistry& registry) {
-  registry.add_kernels("conv2d", kCudaBackend, {.workspace = {}, .make_kernel = forward});
-  registry.add_kernels("conv2d_backward_data", kCudaBackend, {.workspace = {}, .make_kernel = backward_data});
+  registry.add_kernels("conv2d", kCudaBackend, with_engines<Pass::forward>(forward));
+  registry.add_kernels("conv2d_backward_data", kCudaBackend, with_engines<Pass::backward_data>(backward_data));
   registry.add_kernels("conv2d_backward_weights", kCudaBackend,
                        {.workspace =
                             [](const OpShape& s) {
