@@ -11,6 +11,7 @@ constexpr const char* kKernels = "1";
 void register_cuda_kernels(OpRegistry& registry) {
   register_linear_cuda(registry);
   register_relu_cuda(registry);
+  register_vocabulary_loss_cuda(registry);
   registry.set_engine("kernels", kKernels, kCudaBackend);
 }
 
