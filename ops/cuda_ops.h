@@ -26,6 +26,7 @@ void register_norm_pool_cuda(OpRegistry& registry);
 void register_relu_cuda(OpRegistry& registry);
 void register_sgd_update_cuda(OpRegistry& registry);
 void register_softmax_cross_entropy_cuda(OpRegistry& registry);
+void register_vocabulary_loss_cuda(OpRegistry& registry);
 
 inline cudaStream_t stream_of(const KernelArguments& a) { return static_cast<cudaStream_t>(a.stream); }
 inline const std::int32_t* ints(const std::byte* address) { return reinterpret_cast<const std::int32_t*>(address); }
