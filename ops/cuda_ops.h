@@ -9,7 +9,12 @@ namespace thimble {
 
 void register_cuda_kernels(OpRegistry& registry);  // all of them
 
+void register_adam_update_cuda(OpRegistry& registry);
+void register_embedding_cuda(OpRegistry& registry);
+void register_keep_rows_cuda(OpRegistry& registry);
+void register_layer_norm_cuda(OpRegistry& registry);
 void register_relu_cuda(OpRegistry& registry);
+void register_step_conv_cuda(OpRegistry& registry);
 
 inline cudaStream_t stream_of(const KernelArguments& a) { return static_cast<cudaStream_t>(a.stream); }
 inline const std::int32_t* ints(const std::byte* address) { return reinterpret_cast<const std::int32_t*>(address); }
