@@ -108,7 +108,9 @@ class CudaNormConv : public ::testing::TestWithParam<Case> {
   // Slices of all channels make the sums of separate ops; narrower ones cut the rows into other parts.
   void expect_gradients(const std::vector<ByteVector>& got, const std::vector<ByteVector>& expected, bool all_channels,
                         const std::string& what) const {
-    if (all_channels || GetParam().groups != 0) EXPECT_TRUE(got == expected) << what;
+    if (all_channels || GetParam().groups != 0) {
+      EXPECT_TRUE(got == expected) << what;
+    }
     for (std::size_t i = 0; i < expected.size(); ++i) {
       const TensorType& type = i == 0 ? x_ : channel_;
       expect_near(array_of(type, got[i]), array_of(type, expected[i]), kTolerance,
