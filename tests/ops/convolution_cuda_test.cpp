@@ -249,6 +249,10 @@ INSTANTIATE_TEST_SUITE_P(Float, ConvolutionCuda,
                          ::testing::Combine(::testing::ValuesIn(kCases), ::testing::Values(ConvolutionMath::fp32)),
                          [](const auto& tested) { return std::get<0>(tested.param).name; });
 
+INSTANTIATE_TEST_SUITE_P(Tensor, ConvolutionCuda,
+                         ::testing::Combine(::testing::ValuesIn(kCases), ::testing::Values(ConvolutionMath::tf32)),
+                         [](const auto& tested) { return std::get<0>(tested.param).name; });
+
 TEST(ConvolutionCudaSplits, AreModestByDefaultAndGrowOnlyWhereThatIsQuicker) {
   const ConvolutionGeometry wide = geometry(100, 32, 32, 32, 32, 3, 3, 1, 1);
   const ConvolutionGeometry deep = geometry(100, 8, 8, 640, 640, 3, 3, 1, 1);
