@@ -17,18 +17,34 @@ __device__ inline void add_tensor_product(float* sums, const float (&left)[4], c
       : "r"(__float_as_uint(left[0])), "r"(__float_as_uint(left[1])), "r"(__float_as_uint(left[2])),
         "r"(__float_as_uint(left[3])), "r"(__float_as_uint(right[0])), "r"(__float_as_uint(right[1])));
 #else
+  // Two numbers a shuffle: of eight columns of left both rows, of eight rows of right both columns.
+  const auto pair = [](float first, float second) {
+    return static_cast<unsigned long long>(__float_as_uint(second)) << 32 | __float_as_uint(first);
+  };
+  const auto first_of = [](unsigned long long both) { return __uint_as_float(static_cast<unsigned>(both)); };
+  const auto second_of = [](unsigned long long both) { return __uint_as_float(static_cast<unsigned>(both >> 32)); };
   const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
   constexpr unsigned kAll = 0xffffffffu;
+  float above[8], below[8], even[8], odd[8];
+  for (int j = 0; j < 4; ++j) {
+    for (int half = 0; half < 2; ++half) {
+      const unsigned long long rows = __shfl_sync(kAll, pair(left[2 * half], left[2 * half + 1]), 4 * g + j);
+      above[4 * half + j] = first_of(rows);
+      below[4 * half + j] = second_of(rows);
+    }
+    const unsigned long long ours = pair(right[0], right[1]);
+    const unsigned long long of_even = __shfl_sync(kAll, ours, 8 * t + j),
+                             of_odd = __shfl_sync(kAll, ours, 8 * t + 4 + j);
+    even[j] = first_of(of_even);
+    even[4 + j] = second_of(of_even);
+    odd[j] = first_of(of_odd);
+    odd[4 + j] = second_of(of_odd);
+  }
   for (int k = 0; k < 8; ++k) {
-    const int upper = k / 4, column = k % 4;
-    const float above = __shfl_sync(kAll, left[2 * upper], 4 * g + column);
-    const float below = __shfl_sync(kAll, left[2 * upper + 1], 4 * g + column);
-    const float even = __shfl_sync(kAll, right[upper], 4 * (2 * t) + column);
-    const float odd = __shfl_sync(kAll, right[upper], 4 * (2 * t + 1) + column);
-    sums[0] = fmaf(above, even, sums[0]);
-    sums[1] = fmaf(above, odd, sums[1]);
-    sums[2] = fmaf(below, even, sums[2]);
-    sums[3] = fmaf(below, odd, sums[3]);
+    sums[0] = fmaf(above[k], even[k], sums[0]);
+    sums[1] = fmaf(above[k], odd[k], sums[1]);
+    sums[2] = fmaf(below[k], even[k], sums[2]);
+    sums[3] = fmaf(below[k], odd[k], sums[3]);
   }
 #endif
 }
