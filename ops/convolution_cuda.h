@@ -98,8 +98,8 @@ const float* added_to_gradient(const OpShape& shape, const KernelArguments& argu
 
 /// Splits that keep the partial sums within about a megabyte (1: none), and those that keep the device busy (no fewer):
 /// more are no faster. `channels`: c_end - c_begin.
-int default_splits(const ConvolutionGeometry& geometry, int channels);
-int most_splits(const ConvolutionGeometry& geometry, int channels);
+int default_splits(const ConvolutionGeometry& geometry, int channels, ConvolutionMath math = ConvolutionMath::fp32);
+int most_splits(const ConvolutionGeometry& geometry, int channels, ConvolutionMath math = ConvolutionMath::fp32);
 Bytes backward_weights_workspace(const ConvolutionGeometry& geometry, int channels, int splits);  // none for 1
 
 /// The attribute of an op that says its splits; `default_splits` where it is absent.
@@ -108,6 +108,7 @@ int splits_of(const OpShape& shape, const ConvolutionGeometry& geometry, int cha
 /// Other attributes of the op: doubled splits up to the most. For OpKernels::faster.
 std::vector<Attributes> more_splits(const OpShape& shape, const ConvolutionGeometry& geometry, int channels);
 /// The share of the device that these splits leave idle, as OpCost::idle_flops is of OpCost::flops.
-double idle_share_of_splits(const ConvolutionGeometry& geometry, int channels, int splits);
+double idle_share_of_splits(const ConvolutionGeometry& geometry, int channels, int splits,
+                            ConvolutionMath math = ConvolutionMath::fp32);
 
 }  // namespace thimble
