@@ -143,9 +143,10 @@ TEST_P(CudaNormConv, ForwardHasTheBitsOfSeparateOps) {
     for (const std::int64_t group : {1, 3, 1000}) {
       EXPECT_TRUE(run("norm_conv2d", types, normalized_inputs(w()), grouped(group)) == separate)
           << math << ", groups of " << group;
-      if (may_lie_over_x())
+      if (may_lie_over_x()) {
         EXPECT_TRUE(run("norm_conv2d", types, normalized_inputs(w()), grouped(group), {{0, 0}}) == separate)
             << math << ", over x, groups of " << group;
+      }
     }
   }
 }
@@ -158,7 +159,9 @@ TEST_P(CudaNormConv, ASumHasTheBitsOfSeparateOps) {
   const Attributes attributes = with(grouped(2), {{"add", std::int64_t{1}}});
   EXPECT_TRUE(run("norm_conv2d", types, inputs, attributes) == separate);
   EXPECT_TRUE(run("norm_conv2d", types, inputs, attributes, {{6, 0}}) == separate) << "over what is added";
-  if (may_lie_over_x()) EXPECT_TRUE(run("norm_conv2d", types, inputs, attributes, {{0, 0}}) == separate) << "over x";
+  if (may_lie_over_x()) {
+    EXPECT_TRUE(run("norm_conv2d", types, inputs, attributes, {{0, 0}}) == separate) << "over x";
+  }
 }
 
 TEST_P(CudaNormConv, WeightsGradientHasTheBitsOfSeparateOps) {
