@@ -19,6 +19,7 @@ struct TiledConvolution {
   PixelTiles tiles;  // of the pixels of the largest class
   PatchShape patch;
   int samples, rows, columns;  // of the result
+  int whole_samples;           // of which these are some: the tiles are chosen for all of them
   int classes;                 // per direction: 1, or the stride of a data gradient
   int is_backward;
   int window_rows, window_columns, stride, pad;
@@ -337,7 +338,7 @@ void launch(TiledConvolution call, cudaStream_t stream) {
     // From one output to the next the picture moves on by the stride, of which a window of one tap needs one pixel.
     const int stride = call.is_backward != 0 ? 1 : call.stride, step = rows * columns == 1 ? 1 : stride;
     call.block_channels = channels_at_once(call.source.channels, rows * columns);
-    call.tiles = pixel_tiles(call.samples, class_rows, class_columns, Tile::kPixels, step, rows, columns);
+    call.tiles = pixel_tiles(call.whole_samples, class_rows, class_columns, Tile::kPixels, step, rows, columns);
     const std::int64_t patch = (std::int64_t{call.tiles.rows - 1} * step + rows) *
                                (std::int64_t{call.tiles.columns - 1} * step + columns) * call.tiles.samples;
     call.patch_taps = rows * columns;
@@ -346,6 +347,7 @@ void launch(TiledConvolution call, cudaStream_t stream) {
     return shared_bytes<Tile>(call, kGroups) <= kMostShared;
   };
   if (!cut(true)) cut(false);
+  call.tiles.sample_tiles = tiles_of(call.samples, call.tiles.samples);
   call.channel_tiles = tiles_of(call.out_channels, Tile::kChannels);
   call.tile_columns = SmallDivisor::of(call.tiles.columns);
   call.tile_pixels = SmallDivisor::of(call.tiles.rows * call.tiles.columns);
@@ -379,7 +381,7 @@ void run(const TiledConvolution& call, cudaStream_t stream) {
   double best_time = 0;
   const std::int64_t classes = std::int64_t{std::min(call.classes, call.rows)} * std::min(call.classes, call.columns);
   for (const Variant& v : kFloatVariants) {
-    const PixelTiles tiles = pixel_tiles(call.samples, tiles_of(call.rows, call.classes),
+    const PixelTiles tiles = pixel_tiles(call.whole_samples, tiles_of(call.rows, call.classes),
                                          tiles_of(call.columns, call.classes), v.pixels, 1, 1, 1);
     const std::int64_t blocks = classes * tiles.count() * tiles_of(call.out_channels, v.channels);
     const double time =
@@ -429,6 +431,7 @@ void convolve_forward(const ForwardConvolution& f, cudaStream_t stream) {
   call.source = {f.x, g.h, g.w, g.c, g.c, moves_by_four(f.x, g.c, g.c) ? 1 : 0};
   call.prologue = f.prologue;
   call.samples = g.n;
+  call.whole_samples = f.whole_samples != 0 ? f.whole_samples : g.n;
   call.rows = g.out_h;
   call.columns = g.out_w;
   call.classes = 1;
@@ -453,6 +456,7 @@ void convolve_backward_data(const BackwardDataConvolution& b, cudaStream_t strea
   TiledConvolution call{};
   call.source = {b.dy, g.out_h, g.out_w, g.k, g.k, moves_by_four(b.dy, g.k, g.k) ? 1 : 0};
   call.samples = g.n;
+  call.whole_samples = b.whole_samples != 0 ? b.whole_samples : g.n;
   call.rows = g.h;
   call.columns = g.w;
   call.classes = g.stride;
