@@ -19,6 +19,7 @@ struct TiledConvolution {
   PixelTiles tiles;  // of the pixels of the largest class
   PatchShape patch;
   int samples, rows, columns;  // of the result
+  int whole_samples;           // of which these are some: the tiles are chosen for all of them
   int classes;                 // per direction: 1, or the stride of a data gradient
   int is_backward;
   int window_rows, window_columns, stride, pad;
