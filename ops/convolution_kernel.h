@@ -249,7 +249,7 @@ void launch_tiles(TiledConvolution call, cudaStream_t stream) {
     // From one output to the next the picture moves on by the stride, of which a window of one tap needs one pixel.
     const int stride = call.is_backward != 0 ? 1 : call.stride, step = rows * columns == 1 ? 1 : stride;
     call.block_channels = channels_at_once(call.source.channels, rows * columns, Tile::kChannelsAtOnce);
-    call.tiles = pixel_tiles(call.samples, class_rows, class_columns, Tile::kPixels, step, rows, columns);
+    call.tiles = pixel_tiles(call.whole_samples, class_rows, class_columns, Tile::kPixels, step, rows, columns);
     const std::int64_t patch = (std::int64_t{call.tiles.rows - 1} * step + rows) *
                                (std::int64_t{call.tiles.columns - 1} * step + columns) * call.tiles.samples;
     call.patch_taps = rows * columns;
