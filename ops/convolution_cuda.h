@@ -53,16 +53,10 @@ int convolution_variants(ConvolutionMath math);
 /// y = conv(x, w) [+ added]. `added` has y's layout and may be y itself. y may not overlap x.
 struct ForwardConvolution {
   ConvolutionGeometry geometry;
-<<<<<<< HEAD
+  int whole_samples = 0;  ///< where these are some samples of a batch: all of them, so that bits are those of one call
   const float* x = nullptr;
   const float* w = nullptr;
   float* y = nullptr;
-=======
-  int whole_samples = 0;  ///< where these are some samples of a batch: all of them, so that bits are those of one call
-  const float* x;
-  const float* w;
-  float* y;
->>>>>>> h-normconv
   const float* added = nullptr;
   ConvolutionPrologue prologue = {};
   ConvolutionMath math = ConvolutionMath::fp32;
@@ -73,16 +67,10 @@ void convolve_forward(const ForwardConvolution& call, cudaStream_t stream);
 /// dx[..., c_begin to c_end) = gradient of x [+ added]: all of dx is written, also pixels no window reaches.
 struct BackwardDataConvolution {
   ConvolutionGeometry geometry;
-<<<<<<< HEAD
+  int whole_samples = 0;  ///< as above
   const float* dy = nullptr;
   const float* w = nullptr;      ///< all of the weights
   float* dx = nullptr;           ///< of channel c_begin
-=======
-  int whole_samples = 0;  ///< as above
-  const float* dy;
-  const float* w;                ///< all of the weights
-  float* dx;                     ///< of channel c_begin
->>>>>>> h-normconv
   int c_begin = 0;               ///< of x's channels
   int c_end = 0;                 ///< 0: all
   int dx_pitch = 0;              ///< floats from pixel to pixel of dx; 0: as many as channels are made

@@ -19,6 +19,7 @@ struct TiledConvolution {
   PixelTiles tiles;  // of the pixels of the largest class
   PatchShape patch;
   int samples, rows, columns;  // of the result
+  int whole_samples;           // of which these are some: the tiles are chosen for all of them
   int classes;                 // per direction: 1, or the stride of a data gradient
   int is_backward;
   int window_rows, window_columns, stride, pad;
@@ -248,7 +249,7 @@ void launch_tiles(TiledConvolution call, cudaStream_t stream) {
     // From one output to the next the picture moves on by the stride, of which a window of one tap needs one pixel.
     const int stride = call.is_backward != 0 ? 1 : call.stride, step = rows * columns == 1 ? 1 : stride;
     call.block_channels = channels_at_once(call.source.channels, rows * columns, Tile::kChannelsAtOnce);
-    call.tiles = pixel_tiles(call.samples, class_rows, class_columns, Tile::kPixels, step, rows, columns);
+    call.tiles = pixel_tiles(call.whole_samples, class_rows, class_columns, Tile::kPixels, step, rows, columns);
     const std::int64_t patch = (std::int64_t{call.tiles.rows - 1} * step + rows) *
                                (std::int64_t{call.tiles.columns - 1} * step + columns) * call.tiles.samples;
     call.patch_taps = rows * columns;
@@ -257,6 +258,7 @@ void launch_tiles(TiledConvolution call, cudaStream_t stream) {
     return shared_bytes<Tile>(call, kGroups) <= kMostShared;
   };
   if (!cut(true)) cut(false);
+  call.tiles.sample_tiles = tiles_of(call.samples, call.tiles.samples);
   call.buffer_floats = static_cast<int>(buffer_floats<Tile>(call));
   call.channel_tiles = tiles_of(call.out_channels, Tile::kChannels);
   call.tile_columns = SmallDivisor::of(call.tiles.columns);
