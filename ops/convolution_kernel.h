@@ -258,6 +258,7 @@ void launch_tiles(TiledConvolution call, cudaStream_t stream) {
     return shared_bytes<Tile>(call, kGroups) <= kMostShared;
   };
   if (!cut(true)) cut(false);
+  call.tiles.sample_tiles = tiles_of(call.samples, call.tiles.samples);
   call.buffer_floats = static_cast<int>(buffer_floats<Tile>(call));
   call.channel_tiles = tiles_of(call.out_channels, Tile::kChannels);
   call.tile_columns = SmallDivisor::of(call.tiles.columns);
