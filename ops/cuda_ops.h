@@ -10,6 +10,7 @@ namespace thimble {
 void register_cuda_kernels(OpRegistry& registry);  // all of them
 
 void register_attention_cuda(OpRegistry& registry);
+void register_attention_backward_cuda(OpRegistry& registry);
 void register_linear_cuda(OpRegistry& registry);
 void register_pool_attention_cuda(OpRegistry& registry);
 void register_relu_cuda(OpRegistry& registry);
