@@ -35,7 +35,7 @@ function(thimble_simt_sources target)
     set(source ${CMAKE_CURRENT_BINARY_DIR}/simt_${target}/${stem}.cpp)
     file(CONFIGURE OUTPUT ${source} CONTENT "#include \"${kernel_path}\"\n")
     target_sources(${target} PRIVATE ${source})
-    # Without contraction + - * / and square roots have a GPU's bits, if nvcc has -fmad=false.
-    set_property(SOURCE ${source} PROPERTY COMPILE_OPTIONS -O2 -ffp-contract=off ${simt_OPTIONS})
+    # Without contraction + - * / and square roots have a GPU's bits, if nvcc has -fmad=false. `unroll` is nvcc's.
+    set_property(SOURCE ${source} PROPERTY COMPILE_OPTIONS -O2 -ffp-contract=off -Wno-unknown-pragmas ${simt_OPTIONS})
   endforeach()
 endfunction()

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <numeric>
+#include <ostream>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -163,6 +164,12 @@ TEST(Simt, KeepsTheOrderItIsGiven) {
   EXPECT_EQ(seen[0], seen[1]);
   EXPECT_NE(seen[0], seen[2]);
   EXPECT_NE(seen[0], sorted);
+  // The seed moves the lanes of a block too, not blocks only.
+  const auto of_first_block = [](std::vector<unsigned> order) {
+    std::erase_if(order, [](unsigned thread) { return thread >= 64; });
+    return order;
+  };
+  EXPECT_NE(of_first_block(seen[0]), of_first_block(seen[2]));
 }
 
 TEST(Simt, FillsSharedMemoryWithNaNsBeforeEachBlock) { EXPECT_EQ(simt_fresh_nans(), 128); }
@@ -199,7 +206,7 @@ TEST(Simt, NamesWhatIsWrongAndWhere) {
       message_of(simt_wrong_mask),
       ContainsRegex(
           "^simt: launch at .*simt_kernels.cu:[0-9]+: block \\(0,0,0\\), thread \\(0,0,0\\): __syncwarp with mask "
-          "0xffff0000 at .*simt_kernels.cu:[0-9]+ in .*wrong_mask_kernel\\(\\): lane 0 is not in its own mask"));
+          "0xffff0000 at .*simt_kernels.cu:[0-9]+ in .*wrong_mask_kernel: lane 0 is not in its own mask"));
   EXPECT_THAT(message_of(simt_two_operations),
               AllOf(HasSubstr("thread (16,0,0): __any_sync"), HasSubstr("another one")));
   EXPECT_THAT(message_of(simt_wrong_width), HasSubstr("the width is 12"));
@@ -214,7 +221,20 @@ TEST(Simt, TellsWhereEachThreadOfADeadlockWaits) {
                       ContainsRegex("thread \\(1,0,0\\) waits at the barrier .*\\(and 62 more\\)")));
   }
   const InOrder in_order(Order::reverse);
-  EXPECT_THAT(message_of(simt_warp_against_block), ContainsRegex("thread \\(1,0,0\\) waits at the barrier"));
+  EXPECT_THAT(message_of(simt_warp_against_block),
+              ContainsRegex("thread \\(0,0,0\\): __syncwarp with .*: thread \\(1,0,0\\) waits at the barrier"));
+}
+
+// At once, by whoever comes or goes last; not as the deadlock it would end in.
+TEST(Simt, NamesWhoReturnedTooEarly) {
+  {
+    const InOrder in_order(Order::forward);
+    EXPECT_THAT(run_simt_bug("return_before_barrier", false), HasSubstr("thread (100,0,0): returns while others wait"));
+    EXPECT_THAT(run_simt_bug("ballot_after_return", false), HasSubstr("thread (20,0,0): returns while its warp waits"));
+  }
+  const InOrder in_order(Order::reverse);
+  EXPECT_THAT(run_simt_bug("return_before_barrier", false), HasSubstr("thread (100,0,0) has returned"));
+  EXPECT_THAT(run_simt_bug("ballot_after_return", false), HasSubstr("the mask names lane 20, which has returned"));
 }
 
 TEST(Simt, WorksAgainAfterAFinding) {
@@ -258,6 +278,8 @@ constexpr std::array kExpected = {
     Expected{"too_much_shared", "caught", "caught", "caught", "caught", "caught"},
     Expected{"not_written", "wrong", "wrong", "wrong", "wrong", "wrong"},
 };
+
+void PrintTo(const Expected& row, std::ostream* out) { *out << row.bug; }
 
 class SimtBugs : public testing::TestWithParam<Expected> {};
 
@@ -307,7 +329,7 @@ std::string output_of(const std::string& command) {
 
 std::string sanitized(const char* program, std::string_view bug, const char* variant) {
   const std::string output =
-      output_of("SIMT_ORDER=forward " + std::string(program) + " " + std::string(bug) + " " + variant);
+      output_of("SIMT_ORDER=forward SIMT_WORKERS=1 " + std::string(program) + " " + std::string(bug) + " " + variant);
   const auto says = [&](const char* text) { return output.find(text) != std::string::npos; };
   const bool names_kernel = says((std::string(bug) + "_kernel").c_str()) && says("simt_bugs.cu:");
   if (says("WARNING: ThreadSanitizer: data race")) return names_kernel ? "race" : output;
