@@ -7,7 +7,7 @@ set(THIMBLE_SIMT_DIR ${CMAKE_CURRENT_LIST_DIR})
 # thimble_simt_library(<name> [TSAN] [OPTIONS flag...]): the shim, for kernels that are compiled with the same flags.
 function(thimble_simt_library name)
   cmake_parse_arguments(PARSE_ARGV 1 simt "TSAN" "" "OPTIONS")
-  add_library(${name} STATIC)
+  add_library(${name} STATIC EXCLUDE_FROM_ALL)
   foreach(part block cpu fiber shared_memory warp)
     target_sources(${name} PRIVATE ${THIMBLE_SIMT_DIR}/simt_${part}.cpp)
   endforeach()
@@ -35,7 +35,7 @@ function(thimble_simt_sources target)
     set(source ${CMAKE_CURRENT_BINARY_DIR}/simt_${target}/${stem}.cpp)
     file(CONFIGURE OUTPUT ${source} CONTENT "#include \"${kernel_path}\"\n")
     target_sources(${target} PRIVATE ${source})
-    # Without contraction + - * / and square roots have a GPU's bits, if nvcc has -fmad=false.
-    set_property(SOURCE ${source} PROPERTY COMPILE_OPTIONS -O2 -ffp-contract=off ${simt_OPTIONS})
+    # Without contraction + - * / and square roots have a GPU's bits, if nvcc has -fmad=false. `unroll` is nvcc's.
+    set_property(SOURCE ${source} PROPERTY COMPILE_OPTIONS -O2 -ffp-contract=off -Wno-unknown-pragmas ${simt_OPTIONS})
   endforeach()
 endfunction()

@@ -25,6 +25,7 @@
 #if defined(__CUDACC__)
 #include <cuda_runtime.h>
 #define SIMT_GPU 1
+#define SIMT_UNROLL _Pragma("unroll")
 #define SIMT_SHARED(type, name, extents) __shared__ type name extents
 #define SIMT_DYN_SHARED(type, name)                                    \
   extern __shared__ __align__(16) unsigned char simt_dynamic_shared[]; \
@@ -32,6 +33,7 @@
 #else
 #include "simt_cpu.h"
 #define SIMT_GPU 0
+#define SIMT_UNROLL
 #endif
 
 namespace thimble::simt {
@@ -109,22 +111,22 @@ void launch(void (*kernel)(P...), Extent grid, Extent block, std::size_t shared_
                     [](const void* body) { (*static_cast<const decltype(thread)*>(body))(); }, &thread});
 }
 
-inline float4 load4(const float* from, Place where = Place::current()) {
+inline float4 load4(const float* from, const Place& where = Place::current()) {
   check_alignment(from, sizeof(float4), where);
   return {from[0], from[1], from[2], from[3]};
 }
-inline float2 load2(const float* from, Place where = Place::current()) {
+inline float2 load2(const float* from, const Place& where = Place::current()) {
   check_alignment(from, sizeof(float2), where);
   return {from[0], from[1]};
 }
-inline void store4(float* to, float4 value, Place where = Place::current()) {
+inline void store4(float* to, float4 value, const Place& where = Place::current()) {
   check_alignment(to, sizeof(float4), where);
   to[0] = value.x;
   to[1] = value.y;
   to[2] = value.z;
   to[3] = value.w;
 }
-inline void store2(float* to, float2 value, Place where = Place::current()) {
+inline void store2(float* to, float2 value, const Place& where = Place::current()) {
   check_alignment(to, sizeof(float2), where);
   to[0] = value.x;
   to[1] = value.y;

@@ -19,9 +19,6 @@ namespace {
 std::string text(uint3 index) {
   return "(" + std::to_string(index.x) + "," + std::to_string(index.y) + "," + std::to_string(index.z) + ")";
 }
-std::string text(Place where) {
-  return std::string(where.file_name()) + ":" + std::to_string(where.line()) + " in " + where.function_name();
-}
 
 // splitmix64
 std::uint64_t next_random(std::uint64_t& state) {
@@ -36,9 +33,8 @@ char end_token;
 
 }  // namespace
 
-bool same_place(Place a, Place b) {
-  return a.line() == b.line() && a.column() == b.column() &&
-         (a.file_name() == b.file_name() || std::string_view(a.file_name()) == b.file_name());
+bool same_place(const Place& a, const Place& b) {
+  return a.line == b.line && (a.file == b.file || std::string_view(a.file) == b.file);
 }
 
 void BlockRunner::end_launch() { acquire_order(&end_token); }
@@ -62,8 +58,8 @@ void BlockRunner::run(const Launch& launch, std::uint64_t block, std::uint64_t n
   unsigned first = 0;
   if (choose(first)) leave_for(fibers_.host(), first);
   if (failure_) {
+    fibers_.abandon(&end_token);
     end_launch();
-    fibers_.abandon();
     std::rethrow_exception(std::exchange(failure_, nullptr));
   }
   const std::string damage = shared_.damage();
@@ -165,7 +161,6 @@ void BlockRunner::run_threads() {
       switch_fiber(fiber, fibers_.host(), nullptr);
     } else if (!choose(next)) {
       failure_ = std::make_exception_ptr(Error(prefix(false) + "deadlock: " + waiting()));
-      release_order(&end_token);
       switch_fiber(fiber, fibers_.host(), nullptr);
     } else if (!kRaceDetection && threads_[next].state == State::not_started) {
       threads_[next].fiber = &fiber;
@@ -215,14 +210,14 @@ void BlockRunner::thread_returned() {
   }
 }
 
-void BlockRunner::check_barrier(Place where) const {
+void BlockRunner::check_barrier(const Place& where) const {
   if (live_ == threads_.size() && (at_barrier_ == 0 || same_place(barrier_place_, where))) return;
   for (unsigned i = 0; i < threads_.size(); ++i)
     if (threads_[i].state == State::returned || threads_[i].state == State::waits_for_block)
-      throw Error("barrier at " + text(where) + ": " + describe(i));
+      throw Error("barrier at " + where.text() + ": " + describe(i));
 }
 
-int BlockRunner::barrier(bool predicate, Place where) {
+int BlockRunner::barrier(bool predicate, const Place& where) {
   check_barrier(where);
   if (at_barrier_ == 0) barrier_place_ = where;
   Thread& self = threads_[current_];
@@ -254,11 +249,11 @@ std::string BlockRunner::describe(unsigned thread) const {
     case State::runs:
       return who + " runs";
     case State::can_go_on:
-      return who + " goes on after " + text(t.where);
+      return who + " goes on after " + t.where.text();
     case State::waits_for_block:
-      return who + " waits at the barrier " + text(t.where);
+      return who + " waits at the barrier " + t.where.text();
     case State::waits_for_warp:
-      return who + " waits at the warp operation " + text(t.where);
+      return who + " waits at the warp operation " + t.where.text();
     case State::returned:
       break;
   }

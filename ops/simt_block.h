@@ -13,8 +13,8 @@
 
 namespace thimble::simt {
 
-/// The same barrier or operation in the source; two on one line are two.
-bool same_place(Place a, Place b);
+/// The same line of the source.
+bool same_place(const Place& a, const Place& b);
 
 class BlockRunner {
  public:
@@ -28,8 +28,8 @@ class BlockRunner {
   static void end_launch();
 
   // From inside a CUDA thread.
-  std::uint64_t warp_operation(const WarpCall& call, Place where);
-  int barrier(bool predicate, Place where);
+  std::uint64_t warp_operation(const WarpCall& call, const Place& where);
+  int barrier(bool predicate, const Place& where);
   SharedMemory& shared() { return shared_; }
   bool inside() const { return launch_ != nullptr; }
 
@@ -67,9 +67,9 @@ class BlockRunner {
   void become(unsigned thread);
   Fiber& fiber_of(unsigned thread);
 
-  void check_group(const WarpCall& call, Place where) const;
+  void check_group(const WarpCall& call, const Place& where) const;
   void finish_group(unsigned warp, const WarpCall& call);
-  void check_barrier(Place where) const;
+  void check_barrier(const Place& where) const;
 
   std::string describe(unsigned thread) const;
   std::string waiting() const;

@@ -31,12 +31,11 @@ const char* name_of(WarpOp op) {
   }
 }
 
-std::string text(const WarpCall& call, Place where) {
+std::string text(const WarpCall& call, const Place& where) {
   constexpr char kDigits[] = "0123456789abcdef";
   std::string mask;
   for (int shift = 28; shift >= 0; shift -= 4) mask += kDigits[call.mask >> shift & 15];
-  return std::string(name_of(call.op)) + " with mask 0x" + mask + " at " + where.file_name() + ":" +
-         std::to_string(where.line()) + " in " + where.function_name();
+  return std::string(name_of(call.op)) + " with mask 0x" + mask + " at " + where.text();
 }
 
 std::uint64_t combine(WarpOp op, std::uint64_t a, std::uint64_t b) {
@@ -84,7 +83,7 @@ bool shuffles(WarpOp op) { return op >= WarpOp::shuffle && op <= WarpOp::shuffle
 
 }  // namespace
 
-void BlockRunner::check_group(const WarpCall& call, Place where) const {
+void BlockRunner::check_group(const WarpCall& call, const Place& where) const {
   const Warp& warp = warps_[current_ / kLanes];
   const unsigned lane = current_ % kLanes;
   const auto wrong = [&](const std::string& what) { throw Error(text(call, where) + ": " + what); };
@@ -130,7 +129,7 @@ void BlockRunner::finish_group(unsigned warp, const WarpCall& call) {
   }
 }
 
-std::uint64_t BlockRunner::warp_operation(const WarpCall& call, Place where) {
+std::uint64_t BlockRunner::warp_operation(const WarpCall& call, const Place& where) {
   check_group(call, where);
   const unsigned warp = current_ / kLanes;
   Thread& self = threads_[current_];

@@ -85,16 +85,6 @@ double tap_flops(const TensorType& x, const Attributes& attributes) {
   return 2 * static_cast<double>(element_count(x)) * static_cast<double>(int_attribute(attributes, "kernel"));
 }
 
-TapSizes TapSizes::of(const TensorType& x, const Attributes& attributes) {
-  const std::int64_t kernel = int_attribute(attributes, "kernel");
-  return {x.shape[1],
-          x.shape[2],
-          int_attribute(attributes, "heads"),
-          kernel,
-          flag(attributes, "causal") ? kernel - 1 : (kernel - 1) / 2,
-          static_cast<float>(real_attribute(attributes, "rate"))};
-}
-
 // Row t of head h takes the words of blocks (t * heads + h) * kRandomBlocks and on.
 void TapHead::make_taps(std::int64_t row, RowTaps& taps) const {
   make_softmax_taps(logits + row * logit_stride, sizes.kernel, taps.softmax);

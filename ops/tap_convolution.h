@@ -15,7 +15,15 @@ struct TapSizes {
   float rate;  // of taps dropped
 
   /// Attributes: `heads`, `kernel`, `causal` (reads no later rows), `rate`, `stream`. x is {B, T, C}.
-  static TapSizes of(const TensorType& x, const Attributes& attributes);
+  static TapSizes of(const TensorType& x, const Attributes& attributes) {
+    const std::int64_t taps = int_attribute(attributes, "kernel");
+    return {x.shape[1],
+            x.shape[2],
+            int_attribute(attributes, "heads"),
+            taps,
+            flag(attributes, "causal") ? taps - 1 : (taps - 1) / 2,
+            static_cast<float>(real_attribute(attributes, "rate"))};
+  }
   std::int64_t head_channels() const { return channels / heads; }
 };
 

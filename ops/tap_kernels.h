@@ -1,0 +1,261 @@
+// What the CUDA kernels of tap convolutions share. A warp has four rows and up to 32 units of channels of one head, a
+// block some such warps below each other: a tile of one sentence. Rows are staged in shared memory once; the taps of a
+// row are made by a few lanes, four each, which is what a block of random numbers is for.
+#pragma once
+
+#include "cuda_ops.h"
+#include "tap_convolution.h"
+#include "thimble/philox.h"
+
+namespace thimble {
+
+constexpr int kWarpRows = 4;
+constexpr int kMostTileRows = 32;
+constexpr unsigned kWholeWarp = 0xffffffffu;
+
+/// What every kernel is told. Of rows outside of a sentence nothing is read.
+struct TapField {
+  int room, channels, heads, kernel, left, head_channels;
+  int tile, tiles;  // rows of a block, a multiple of kWarpRows; so many blocks below each other
+  int window;       // rows that those of a tile are made of, at most
+  int unit;         // channels of a lane: 4, 2 or 1
+  int chunks;       // of 32 units, in a head
+  int lanes;        // that make a row's taps
+  int row_logits;   // from a row's logits to the next one's; 0: all rows have the same
+  std::int64_t sentence_logits;
+  float rate, scale;  // of taps dropped; of those that are not
+  std::uint32_t stream, first_sample = 0;
+  const float* logits = nullptr;
+  const std::int32_t* lengths = nullptr;
+  const StepScalars* scalars = nullptr;
+
+  __device__ int length(int sentence) const { return min(max(static_cast<int>(lengths[sentence]), 0), room); }
+  __device__ std::int64_t first_channel(int sentence, int head) const {
+    return static_cast<std::int64_t>(sentence) * room * channels + head * head_channels;
+  }
+};
+
+/// Of an op whose input `x` is the rows, followed by logits and lengths; without its addresses.
+inline TapField tap_sizes(const OpShape& shape, std::size_t x) {
+  const TapSizes sizes = TapSizes::of(shape.inputs[x], shape.attributes);
+  const auto whole = [](std::int64_t value) { return static_cast<int>(value); };
+  const int room = whole(sizes.room), kernel = whole(sizes.kernel), n = whole(sizes.head_channels());
+  const int tile = min(kMostTileRows, (room + kWarpRows - 1) / kWarpRows * kWarpRows);
+  const int unit = n % 4 == 0 && n > 64 ? 4 : n % 2 == 0 && n > 32 ? 2 : 1;
+  int lanes = 1;
+  while (4 * lanes < kernel) lanes *= 2;
+  const bool shared = !shape.inputs[x + 1].batched;
+  const int row_logits = shared ? 0 : whole(sizes.heads) * kernel;
+  return {.room = room,
+          .channels = whole(sizes.channels),
+          .heads = whole(sizes.heads),
+          .kernel = kernel,
+          .left = whole(sizes.left),
+          .head_channels = n,
+          .tile = tile,
+          .tiles = (room + tile - 1) / tile,
+          .window = min(room, tile + kernel - 1),
+          .unit = unit,
+          .chunks = (n + 32 * unit - 1) / (32 * unit),
+          .lanes = lanes,
+          .row_logits = row_logits,
+          .sentence_logits = std::int64_t{row_logits} * room,
+          .rate = sizes.rate,
+          .scale = 1.0f / (1.0f - sizes.rate),
+          .stream = static_cast<std::uint32_t>(int_attribute(shape.attributes, "stream"))};
+}
+
+inline TapField tap_field(const OpShape& shape, const KernelArguments& a, std::size_t x) {
+  TapField field = tap_sizes(shape, x);
+  field.first_sample = static_cast<std::uint32_t>(a.samples.begin);
+  field.logits = floats(a.inputs[x + 1]);
+  field.lengths = ints(a.inputs[x + 2]);
+  field.scalars = a.scalars;
+  return field;
+}
+
+/// Calls `run` with the number of channels that a lane has, known to the compiler.
+template <class Run>
+void with_unit(const TapField& field, Run run) {
+  if (field.unit == 4)
+    run(std::integral_constant<int, 4>{});
+  else if (field.unit == 2)
+    run(std::integral_constant<int, 2>{});
+  else
+    run(std::integral_constant<int, 1>{});
+}
+
+/// Whether units of these addresses are read and written whole.
+inline bool are_aligned(const TapField& field, std::initializer_list<const std::byte*> addresses) {
+  for (const std::byte* address : addresses)
+    if (reinterpret_cast<std::uintptr_t>(address) % (4 * static_cast<unsigned>(field.unit)) != 0) return false;
+  return true;
+}
+
+template <int V>
+struct Unit {
+  float values[V];
+};
+
+template <int V>
+__device__ inline Unit<V> load_unit(const float* from, bool aligned) {
+  if constexpr (V == 4)
+    if (aligned) {
+      const float4 v = simt::load4(from);
+      return {{v.x, v.y, v.z, v.w}};
+    }
+  if constexpr (V == 2)
+    if (aligned) {
+      const float2 v = simt::load2(from);
+      return {{v.x, v.y}};
+    }
+  Unit<V> unit;
+#pragma unroll
+  for (int i = 0; i < V; ++i) unit.values[i] = from[i];
+  return unit;
+}
+
+template <int V>
+__device__ inline void store_unit(float* to, const Unit<V>& unit, bool aligned) {
+  const float* v = unit.values;
+  if constexpr (V == 4)
+    if (aligned) {
+      simt::store4(to, make_float4(v[0], v[1], v[2], v[3]));
+      return;
+    }
+  if constexpr (V == 2)
+    if (aligned) {
+      simt::store2(to, make_float2(v[0], v[1]));
+      return;
+    }
+#pragma unroll
+  for (int i = 0; i < V; ++i) to[i] = v[i];
+}
+
+/// Copies a head's chunk of rows [begin, end) into shared memory, zeros where the head has no channels.
+template <int V>
+__device__ inline void stage_rows(const TapField& f, const float* from, int begin, int end, int channel, bool aligned,
+                                  float* staged) {
+  const int lane = static_cast<int>(threadIdx.x) % 32, warps = static_cast<int>(blockDim.x) / 32;
+  const bool has = channel < f.head_channels;
+#pragma unroll 4
+  for (int row = begin + static_cast<int>(threadIdx.x) / 32; row < end; row += warps) {
+    Unit<V> unit{};
+    if (has) unit = load_unit<V>(from + static_cast<std::int64_t>(row) * f.channels + channel, aligned);
+    store_unit<V>(staged + ((row - begin) * 32 + lane) * V, unit, true);
+  }
+}
+
+/// Taps 4 * part to 4 * part + 3 of a row: the softmax, and by what it is multiplied: 0 for what is dropped.
+struct FourTaps {
+  float softmax[4], factor[4];
+};
+
+/// `lanes` lanes side by side have a row; the whole warp takes part, lanes whose row is not there with nothing.
+__device__ inline FourTaps row_taps(const TapField& f, int sentence, int head, int row, int part, bool there) {
+  FourTaps taps;
+  const float* logits = f.logits + sentence * f.sentence_logits + row * f.row_logits + head * f.kernel;
+  float largest = -INFINITY;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    taps.softmax[i] = there && 4 * part + i < f.kernel ? logits[4 * part + i] : -INFINITY;
+    largest = fmaxf(largest, taps.softmax[i]);
+  }
+  for (int h = f.lanes / 2; h > 0; h /= 2) largest = fmaxf(largest, __shfl_xor_sync(kWholeWarp, largest, h));
+  float sum = 0;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    taps.softmax[i] = there && 4 * part + i < f.kernel ? expf(taps.softmax[i] - largest) : 0.0f;
+    sum += taps.softmax[i];
+  }
+  for (int h = f.lanes / 2; h > 0; h /= 2) sum += __shfl_xor_sync(kWholeWarp, sum, h);
+  const float inverse = there ? 1.0f / sum : 0.0f;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    taps.softmax[i] *= inverse;
+    taps.factor[i] = 1;
+  }
+  if (f.rate == 0) return taps;
+  const auto block = static_cast<std::uint32_t>((row * f.heads + head) * static_cast<int>(kRandomBlocks) + part);
+  const PhiloxBlock words = philox({block, f.first_sample + static_cast<std::uint32_t>(sentence), f.stream,
+                                    static_cast<std::uint32_t>(f.scalars->step)},
+                                   f.scalars->seed);
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+    taps.factor[i] = uniform_from(words[static_cast<std::size_t>(i)]) > f.rate ? f.scale : 0.0f;
+  return taps;
+}
+
+/// Sums of N values over the lanes of a warp, value i * N / 32 in lane i; N is a power of two of at most 32.
+template <int N>
+__device__ inline float sum_over_lanes(float (&values)[N]) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+  for (int step = 0; N >> step > 1; ++step) {
+    const int half = N >> (step + 1), bit = 16 >> step;
+    const bool upper = (lane & bit) != 0;
+#pragma unroll
+    for (int i = 0; i < half; ++i) {
+      const float kept = upper ? values[i + half] : values[i], sent = upper ? values[i] : values[i + half];
+      values[i] = kept + __shfl_xor_sync(kWholeWarp, sent, bit);
+    }
+  }
+#pragma unroll
+  for (int bit = 16 / N; bit > 0; bit /= 2) values[0] += __shfl_xor_sync(kWholeWarp, values[0], bit);
+  return values[0];
+}
+
+constexpr int kWarpSources = 4;  // rows of x that a warp multiplies its rows of dy with at a time
+
+/// The gradient of what the taps of a tile's rows were multiplied by: gradient[r * kernel + k] for the four rows r of
+/// the calling warp (its own part of shared memory). Zero for rows that are not there. All threads of a block call it.
+template <int V>
+__device__ inline void tile_gradient(const TapField& f, const float* dy, const float* x, int sentence, int head,
+                                     int first, int length, bool aligned, float* staged, float* gradient) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int row = first + static_cast<int>(threadIdx.x) / 32 * kWarpRows;  // the warp's first
+  const int begin = max(0, first - f.left), end = min(length, first + f.tile + f.kernel - 1 - f.left);
+  const int low = max(0, row - f.left), high = row < length ? min(length, row + kWarpRows + f.kernel - 1 - f.left) : 0;
+  for (int i = lane; i < kWarpRows * f.kernel; i += 32) gradient[i] = 0;
+  const std::int64_t at = f.first_channel(sentence, head);
+  for (int chunk = 0; chunk < f.chunks; ++chunk) {
+    const int channel = (chunk * 32 + lane) * V;
+    __syncthreads();  // what was staged before has been read, gradients are zero
+    stage_rows<V>(f, x + at, begin, end, channel, aligned, staged);
+    Unit<V> mine[kWarpRows] = {};
+#pragma unroll
+    for (int r = 0; r < kWarpRows; ++r)
+      if (row + r < length && channel < f.head_channels)
+        mine[r] = load_unit<V>(dy + at + static_cast<std::int64_t>(row + r) * f.channels + channel, aligned);
+    __syncthreads();
+    for (int s = low; s < high; s += kWarpSources) {
+      float products[kWarpSources * kWarpRows];
+#pragma unroll
+      for (int j = 0; j < kWarpSources; ++j) {
+        Unit<V> source{};
+        if (s + j < high) source = load_unit<V>(staged + ((s + j - begin) * 32 + lane) * V, true);
+#pragma unroll
+        for (int r = 0; r < kWarpRows; ++r) {
+          float sum = 0;
+#pragma unroll
+          for (int v = 0; v < V; ++v) sum = fmaf(mine[r].values[v], source.values[v], sum);
+          products[j * kWarpRows + r] = sum;
+        }
+      }
+      const float sum = sum_over_lanes(products);
+      const int pair = lane / 2, r = pair % kWarpRows, k = s + pair / kWarpRows - (row + r) + f.left;
+      if (lane % 2 == 0 && s + pair / kWarpRows < high && k >= 0 && k < f.kernel) gradient[r * f.kernel + k] += sum;
+    }
+  }
+  __syncwarp();
+}
+
+/// y = taps * x, or, mirrored, the gradient of x from dy, which is then `from`: output 0 of both is `to`.
+void launch_tap_rows(const TapField& field, std::int64_t sentences, const KernelArguments& a, bool mirrored);
+
+/// Bytes of shared memory for a tile's rows of one chunk.
+inline std::size_t staged_bytes(const TapField& field) {
+  return sizeof(float) * static_cast<std::size_t>(field.window * 32 * field.unit);
+}
+
+}  // namespace thimble
