@@ -75,7 +75,7 @@ OpCost weights_cost(const OpShape& shape) {
   const ConvolutionGeometry g = geometry(Pass::backward_weights, shape);
   OpCost cost = bytes_moved(shape);
   cost.flops = convolution_flops(g);
-  cost.idle_flops = cost.flops * idle_share_of_splits(g, g.c, weights_splits(shape, g));
+  cost.idle_flops = cost.flops * idle_share_of_splits(g, g.c, weights_splits(shape, g), math_of(shape));
   return cost;
 }
 

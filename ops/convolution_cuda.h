@@ -10,7 +10,8 @@
 //   convolve_forward(call, stream_of(a));
 //
 // A range of samples is a geometry with fewer of them and pointers to the first. The order of all sums depends on the
-// geometry, the channel range, the math and the splits, on nothing else: no atomics.
+// geometry (of the whole batch, where that is said), the channel range, the math and the splits, on nothing else: no
+// atomics.
 #pragma once
 
 #include "cuda_ops.h"
@@ -52,6 +53,7 @@ int convolution_variants(ConvolutionMath math);
 /// y = conv(x, w) [+ added]. `added` has y's layout and may be y itself. y may not overlap x.
 struct ForwardConvolution {
   ConvolutionGeometry geometry;
+  int whole_samples = 0;  ///< where these are some samples of a batch: all of them, so that bits are those of one call
   const float* x = nullptr;
   const float* w = nullptr;
   float* y = nullptr;
@@ -65,6 +67,7 @@ void convolve_forward(const ForwardConvolution& call, cudaStream_t stream);
 /// dx[..., c_begin to c_end) = gradient of x [+ added]: all of dx is written, also pixels no window reaches.
 struct BackwardDataConvolution {
   ConvolutionGeometry geometry;
+  int whole_samples = 0;  ///< as above
   const float* dy = nullptr;
   const float* w = nullptr;      ///< all of the weights
   float* dx = nullptr;           ///< of channel c_begin
@@ -98,8 +101,8 @@ const float* added_to_gradient(const OpShape& shape, const KernelArguments& argu
 
 /// Splits that keep the partial sums within about a megabyte (1: none), and those that keep the device busy (no fewer):
 /// more are no faster. `channels`: c_end - c_begin.
-int default_splits(const ConvolutionGeometry& geometry, int channels);
-int most_splits(const ConvolutionGeometry& geometry, int channels);
+int default_splits(const ConvolutionGeometry& geometry, int channels, ConvolutionMath math = ConvolutionMath::fp32);
+int most_splits(const ConvolutionGeometry& geometry, int channels, ConvolutionMath math = ConvolutionMath::fp32);
 Bytes backward_weights_workspace(const ConvolutionGeometry& geometry, int channels, int splits);  // none for 1
 
 /// The attribute of an op that says its splits; `default_splits` where it is absent.
@@ -108,6 +111,7 @@ int splits_of(const OpShape& shape, const ConvolutionGeometry& geometry, int cha
 /// Other attributes of the op: doubled splits up to the most. For OpKernels::faster.
 std::vector<Attributes> more_splits(const OpShape& shape, const ConvolutionGeometry& geometry, int channels);
 /// The share of the device that these splits leave idle, as OpCost::idle_flops is of OpCost::flops.
-double idle_share_of_splits(const ConvolutionGeometry& geometry, int channels, int splits);
+double idle_share_of_splits(const ConvolutionGeometry& geometry, int channels, int splits,
+                            ConvolutionMath math = ConvolutionMath::fp32);
 
 }  // namespace thimble

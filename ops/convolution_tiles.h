@@ -7,6 +7,8 @@
 #pragma once
 
 #include <algorithm>
+#include <limits>
+#include <span>
 
 #include "convolution_cuda.h"
 
@@ -40,8 +42,9 @@ struct PixelTile {
   int samples, rows, columns;  ///< those that are there
 };
 
+/// How many tiles cover an extent.
 template <class T>
-constexpr T tiles_of(T extent, T tile) {
+__host__ __device__ constexpr T tiles_of(T extent, T tile) {
   return (extent + tile - 1) / tile;
 }
 

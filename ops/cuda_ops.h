@@ -32,6 +32,9 @@ void register_relu_cuda(OpRegistry& registry);
 void register_sgd_update_cuda(OpRegistry& registry);
 void register_softmax_cross_entropy_cuda(OpRegistry& registry);
 void register_step_conv_cuda(OpRegistry& registry);
+void register_vocabulary_loss_cuda(OpRegistry& registry);
+void register_cuda_kernels(OpRegistry& registry);  // all of them
+
 
 inline cudaStream_t stream_of(const KernelArguments& a) { return static_cast<cudaStream_t>(a.stream); }
 inline const std::int32_t* ints(const std::byte* address) { return reinterpret_cast<const std::int32_t*>(address); }

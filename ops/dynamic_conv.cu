@@ -6,7 +6,7 @@ namespace thimble {
 namespace {
 
 template <int V>
-__global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, 4)
+__global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, V == 1 ? 3 : 4)
     dynamic_taps_backward_kernel(TapField f, const float* dy, const float* x, float* dlogits, bool aligned) {
   SIMT_DYN_SHARED(float, staged);
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;

@@ -60,7 +60,7 @@ class LinearKernel final : public Kernel {
                    .b = floats(arguments.inputs[b_]),
                    .bias = has_bias_ ? floats(arguments.inputs[2]) : nullptr,
                    .c = floats(arguments.outputs[0]),
-                   .adds = adds_to_output_cuda(shape_, arguments),
+                   .adds = launch_adds_to_output(shape_, arguments),
                    .workspace = arguments.workspace,
                    .stream = arguments.stream});
   }
@@ -110,7 +110,7 @@ __global__ void sum_rows_kernel(const float* dy, float* sums, std::int64_t rows,
 void backward_bias(const OpShape& shape, const KernelArguments& a) {
   const TensorType& dy = shape.inputs[0];
   const RowParts parts = RowParts::of(dy);
-  const bool adds = adds_to_output_cuda(shape, a);
+  const bool adds = launch_adds_to_output(shape, a);
   const auto sum_rows = [&](const float* from, float* to, std::int64_t count, std::int64_t per_part, std::int64_t n,
                             bool adds_here) {
     const dim3 grid(static_cast<unsigned>(parts.across), static_cast<unsigned>(n));

@@ -34,6 +34,7 @@ void convolve_in_groups(const OpShape& shape, const KernelArguments& a, const Fo
     launch_normalized_samples(input, range, scratch, stream_of(a));
     ForwardConvolution call = all;
     call.geometry.n = static_cast<int>(range.size());
+    call.whole_samples = all.geometry.n;
     call.x = scratch;
     call.y += n * elements;
     if (call.added != nullptr) call.added += n * elements;

@@ -118,6 +118,7 @@ void launch_data_gradient(const OpShape& shape, const KernelArguments& a, const 
                                .c_begin = static_cast<int>(part.channels.begin),
                                .c_end = static_cast<int>(part.channels.end),
                                .math = math_of(shape)};
+  call.whole_samples = call.geometry.n;
   call.geometry.n = static_cast<int>(part.samples.size());
   convolve_backward_data(call, stream_of(a));
   if (!is_pair(shape)) return;

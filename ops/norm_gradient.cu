@@ -7,8 +7,9 @@ namespace {
 constexpr int kRowsAtOnce = 2;
 
 // Where the gradient of the normalised values comes from.
-enum class Source { plain, gated_by_output, gated_by_mask, gated_by_input, mean_gated_by_input };
+enum class Source { plain, gated_by_output, gated_by_mask, gated_by_cut_mask, gated_by_input, mean_gated_by_input };
 
+constexpr bool is_gated_by_mask(Source s) { return s == Source::gated_by_mask || s == Source::gated_by_cut_mask; }
 constexpr bool is_gated_by_input(Source s) { return s == Source::gated_by_input || s == Source::mean_gated_by_input; }
 
 // Of all threads: what the sums and the gradient read.
@@ -18,7 +19,6 @@ struct GradientInput {
   double epsilon;
   std::int64_t rows_per_sample, words;  // of a sample's mask
   int width;                            // channels of a group
-  bool is_mask_dense;                   // samples are whole words, a thread's channels within one
 };
 
 // What a block reads of the slice's channels, made once.
@@ -76,9 +76,11 @@ struct GradientRow {
   std::uint32_t bits;
 };
 
-__device__ inline std::uint32_t mask_bits(const GradientInput& in, const PartSamples& samples, const SliceGrid& grid,
-                                          const SliceThread& t, int r) {
-  if (in.is_mask_dense) {
+// Bit i is that of the thread's i-th channel. Where samples are whole words, a thread's channels are within one.
+template <Source kSource>
+__device__ std::uint32_t mask_bits(const GradientInput& in, const PartSamples& samples, const SliceGrid& grid,
+                                   const SliceThread& t, int r) {
+  if constexpr (kSource == Source::gated_by_mask) {
     const std::int64_t e = (t.row + r) * grid.channels + t.channel();
     return in.mask[e / 32] >> (e % 32);
   }
@@ -103,7 +105,7 @@ __device__ GradientRow load_row(const GradientInput& in, const PartSamples& samp
   loaded.gradient = load_quad<kAligned>(in.dy + dy_row * grid.channels + t.channel(), t.valid);
   loaded.x = load_quad<kAligned>(in.x + at, t.valid);
   if constexpr (kSource == Source::gated_by_output) loaded.output = load_quad<kAligned>(in.output + at, t.valid);
-  if constexpr (kSource == Source::gated_by_mask) loaded.bits = mask_bits(in, samples, grid, t, r);
+  if constexpr (is_gated_by_mask(kSource)) loaded.bits = mask_bits<kSource>(in, samples, grid, t, r);
   return loaded;
 }
 
@@ -113,7 +115,7 @@ __device__ float gated(const GradientInput& in, const GradientQuad& quad, const 
   float g = row.gradient.at[i];
   if constexpr (kSource == Source::mean_gated_by_input) g /= static_cast<float>(in.rows_per_sample);
   if constexpr (kSource == Source::gated_by_output) return row.output.at[i] > 0 ? g : 0.0f;
-  if constexpr (kSource == Source::gated_by_mask) return (row.bits >> i & 1u) != 0 ? g : 0.0f;
+  if constexpr (is_gated_by_mask(kSource)) return (row.bits >> i & 1u) != 0 ? g : 0.0f;
   if constexpr (is_gated_by_input(kSource)) return normalized(row.x.at[i], quad.forward[i]) > 0 ? g : 0.0f;
   return g;
 }
@@ -277,7 +279,8 @@ Source source_of(const NormGradientCuda& g) {
     case ReluGate::output:
       return Source::gated_by_output;
     case ReluGate::mask:
-      return Source::gated_by_mask;
+      return g.rows.rows_per_sample * g.rows.channels % 32 == 0 && g.rows.channels % 4 == 0 ? Source::gated_by_mask
+                                                                                            : Source::gated_by_cut_mask;
     case ReluGate::input:
       return g.dy_is_of_mean ? Source::mean_gated_by_input : Source::gated_by_input;
     default:
@@ -300,7 +303,6 @@ GradientInput input_of(const NormGradientCuda& g) {
   in.rows_per_sample = g.rows.rows_per_sample;
   in.words = (elements + 31) / 32;
   in.width = static_cast<int>(g.rows.channels / g.groups);
-  in.is_mask_dense = elements % 32 == 0 && g.rows.channels % 4 == 0;
   return in;
 }
 
@@ -314,6 +316,8 @@ void with_source(Source source, Launch launch) {
       return launch(std::integral_constant<Source, Source::gated_by_output>{});
     case Source::gated_by_mask:
       return launch(std::integral_constant<Source, Source::gated_by_mask>{});
+    case Source::gated_by_cut_mask:
+      return launch(std::integral_constant<Source, Source::gated_by_cut_mask>{});
     case Source::gated_by_input:
       return launch(std::integral_constant<Source, Source::gated_by_input>{});
     case Source::mean_gated_by_input:

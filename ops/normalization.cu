@@ -7,19 +7,50 @@ namespace {
 
 constexpr int kRowsAtOnce = 4;
 
+// Where sums of x - pivot and of its square are, and what they are of.
+struct MomentSums {
+  float2* sums;  // null: moments are given
+  float* pivots;
+  int parts, width, channels, groups;
+  double count;
+};
+
+struct Moment {
+  float mean, variance;
+};
+
+// Of one group, by a warp, from the pairs of its channels.
+__device__ Moment moment_of(const MomentSums& of, const float2* pairs, float pivot) {
+  SumPair sum{0, 0};
+  for (int i = static_cast<int>(threadIdx.x) % 32; i < of.width * of.parts; i += 32) {
+    const float2 pair = pairs[i];
+    sum.first += static_cast<double>(pair.x);
+    sum.second += static_cast<double>(pair.y);
+  }
+  sum = sum_warp(sum);
+  const double m = sum.first / of.count, variance = sum.second / of.count - m * m;
+  return {static_cast<float>(static_cast<double>(pivot) + m), variance < 0 ? 0.0f : static_cast<float>(variance)};
+}
+
+__device__ Moment moment_of(const MomentSums& of, std::int64_t segment, int group) {
+  return moment_of(of, of.sums + (segment * of.channels + group * of.width) * of.parts,
+                   of.pivots[segment * of.groups + group]);
+}
+
 // Sums of x - pivot and of its square: near zero where the pivot is a value of the channel or its group, so that
-// squares lose no digits to a large mean. Pivots are kept, since x may be overwritten before they are read again.
+// squares lose no digits to a large mean. Pivots are kept, since x may be overwritten before they are read again. Where
+// a block has whole groups of a whole segment it may write their moments at once.
 template <bool kAligned>
 __global__ void __launch_bounds__(kSummingThreads, 2)
-    moment_sums_kernel(SliceGrid grid, int width, const float* x, float2* sums, float* pivots) {
+    moment_sums_kernel(SliceGrid grid, MomentSums of, const float* x, float* mean, float* variance) {
   const SliceThread t(grid, blockIdx.x);
   Quad pivot{};
   const float* segment = x + t.segment * grid.rows * grid.stride;
-  for_channels(t, [&](int i) { pivot.at[i] = segment[(t.channel() + i) / width * width]; });
-  if (t.part == 0 && t.slot == 0)
+  for_channels(t, [&](int i) { pivot.at[i] = segment[(t.channel() + i) / of.width * of.width]; });
+  if (mean == nullptr && t.part == 0 && t.slot == 0)
     for_channels(t, [&](int i) {
-      if (const int c = t.channel() + i; c % width == 0)
-        pivots[t.segment * (grid.channels / width) + c / width] = pivot.at[i];
+      if (const int c = t.channel() + i; c % of.width == 0)
+        of.pivots[t.segment * of.groups + c / of.width] = pivot.at[i];
     });
 
   LongSum sum, squares;
@@ -43,37 +74,23 @@ __global__ void __launch_bounds__(kSummingThreads, 2)
   }
   sum.close();
   squares.close();
+  SIMT_SHARED(float2, pairs, [kWidestSlice]);
   sum_block(t, sum.all, squares.all, [&](int channel, double first, double second) {
-    sums[(t.segment * grid.channels + t.first + channel) * grid.parts + t.part] =
-        make_float2(static_cast<float>(first), static_cast<float>(second));
+    const float2 pair = make_float2(static_cast<float>(first), static_cast<float>(second));
+    if (mean != nullptr)
+      pairs[channel] = pair;
+    else
+      of.sums[(t.segment * grid.channels + t.first + channel) * grid.parts + t.part] = pair;
   });
-}
-
-// Where the sums of `moment_sums_kernel` are, and what they are of.
-struct MomentSums {
-  const float2* sums;  // null: moments are given
-  const float* pivots;
-  int parts, width, channels, groups;
-  double count;
-};
-
-struct Moment {
-  float mean, variance;
-};
-
-// Of one group, by a warp.
-__device__ Moment moment_of(const MomentSums& of, std::int64_t segment, int group) {
-  const float2* from = of.sums + (segment * of.channels + group * of.width) * of.parts;
-  SumPair sum{0, 0};
-  for (int i = static_cast<int>(threadIdx.x) % 32; i < of.width * of.parts; i += 32) {
-    const float2 pair = from[i];
-    sum.first += static_cast<double>(pair.x);
-    sum.second += static_cast<double>(pair.y);
+  if (mean == nullptr) return;
+  __syncthreads();
+  for (int c = static_cast<int>(threadIdx.x) / 32 * of.width; c < t.channels; c += kSummingThreads / 32 * of.width) {
+    const Moment moment = moment_of(of, pairs + c, segment[t.first + c]);
+    if (threadIdx.x % 32 != 0) continue;
+    const std::int64_t group = t.segment * of.groups + (t.first + c) / of.width;
+    mean[group] = moment.mean;
+    variance[group] = moment.variance;
   }
-  sum = sum_warp(sum);
-  const double m = sum.first / of.count, variance = sum.second / of.count - m * m;
-  return {static_cast<float>(static_cast<double>(of.pivots[segment * of.groups + group]) + m),
-          variance < 0 ? 0.0f : static_cast<float>(variance)};
 }
 
 __global__ void moments_kernel(MomentSums of, std::int64_t all_groups, float* mean, float* variance) {
@@ -178,23 +195,22 @@ Bytes pivot_bytes(const NormRows& r, std::int64_t groups) { return Bytes{4 * r.s
 
 MomentSums moment_sums(const NormRows& rows, std::int64_t groups, const NormParts& parts, std::byte* workspace) {
   const auto width = static_cast<int>(rows.channels / groups);
-  return {reinterpret_cast<const float2*>(workspace),
-          reinterpret_cast<const float*>(workspace + parts.bytes(rows).value),
-          static_cast<int>(parts.parts),
-          width,
-          static_cast<int>(rows.channels),
-          static_cast<int>(groups),
+  return {reinterpret_cast<float2*>(workspace),    reinterpret_cast<float*>(workspace + parts.bytes(rows).value),
+          static_cast<int>(parts.parts),           width,
+          static_cast<int>(rows.channels),         static_cast<int>(groups),
           static_cast<double>(rows.rows() * width)};
 }
 
-MomentSums launch_moment_sums(const NormRows& rows, std::int64_t groups, const float* x, std::byte* workspace,
-                              cudaStream_t stream) {
+// Means and variances are written where they are given and every block has whole ones: then `sums` is null.
+MomentSums launch_moment_sums(const NormRows& rows, std::int64_t groups, const float* x, float* mean, float* variance,
+                              std::byte* workspace, cudaStream_t stream) {
   const NormParts parts = NormParts::of(rows);
   const SliceGrid grid = SliceGrid::of(rows, parts.rows_per_part, summing_slice(rows.channels));
-  const MomentSums of = moment_sums(rows, groups, parts, workspace);
+  MomentSums of = moment_sums(rows, groups, parts, workspace);
+  const bool has_whole_groups = mean != nullptr && parts.parts == 1 && grid.slice % of.width == 0;
   simt::launch(has_whole_quads(rows, {x}) ? moment_sums_kernel<true> : moment_sums_kernel<false>, grid.blocks(),
-               kSummingThreads, 0, stream, grid, of.width, x, reinterpret_cast<float2*>(workspace),
-               reinterpret_cast<float*>(workspace + parts.bytes(rows).value));
+               kSummingThreads, 0, stream, grid, of, x, has_whole_groups ? mean : nullptr, variance);
+  if (has_whole_groups) of.sums = nullptr;
   return of;
 }
 
@@ -237,13 +253,15 @@ Bytes moments_workspace(const NormRows& rows, std::int64_t groups) {
 
 void launch_moments(const NormRows& rows, std::int64_t groups, const float* x, float* mean, float* variance,
                     std::byte* workspace, cudaStream_t stream) {
-  const MomentSums of = launch_moment_sums(rows, groups, x, workspace, stream);
+  const MomentSums of = launch_moment_sums(rows, groups, x, mean, variance, workspace, stream);
+  if (of.sums == nullptr) return;
   const std::int64_t all_groups = rows.segments() * groups;
   simt::launch(moments_kernel, blocks_for(32 * all_groups), kBlock, 0, stream, of, all_groups, mean, variance);
 }
 
 void launch_norm(const NormForward& norm, float* mean, float* variance, std::byte* workspace, cudaStream_t stream) {
-  launch_normalize(norm, launch_moment_sums(norm.rows, norm.groups, norm.x, workspace, stream), mean, variance, stream);
+  const MomentSums of = launch_moment_sums(norm.rows, norm.groups, norm.x, mean, variance, workspace, stream);
+  launch_normalize(norm, of, mean, variance, stream);
 }
 
 void launch_norm_inference(const NormForward& norm, const float* mean, const float* variance, cudaStream_t stream) {

@@ -65,7 +65,8 @@ __device__ inline float inverse_deviation(float variance, double epsilon) {
 /// Workspace of `launch_moments` and of `launch_norm` with moments to be made: pairs of sums, then pivots.
 Bytes moments_workspace(const NormRows& rows, std::int64_t groups);
 
-/// Means and biased variances of groups of channels: {groups}, or {samples, groups}. Two launches.
+/// Means and biased variances of groups of channels: {groups}, or {samples, groups}. Two launches, or one where blocks
+/// have whole groups of whole segments.
 void launch_moments(const NormRows& rows, std::int64_t groups, const float* x, float* mean, float* variance,
                     std::byte* workspace, cudaStream_t stream);
 

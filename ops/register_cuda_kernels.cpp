@@ -33,6 +33,7 @@ void register_cuda_kernels(OpRegistry& registry) {
   register_sgd_update_cuda(registry);
   register_softmax_cross_entropy_cuda(registry);
   register_step_conv_cuda(registry);
+  register_vocabulary_loss_cuda(registry);
   registry.set_engine("kernels", kKernels, kCudaBackend);
 }
 

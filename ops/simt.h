@@ -41,6 +41,7 @@ namespace thimble::simt {
 /// A grid or a block: a dim3 or any integer. It knows the line of the launch, which is what messages name.
 class Extent {
  public:
+  // NOLINTBEGIN(google-explicit-constructor)
   Extent(dim3 extent, const char* launch_file = __builtin_FILE(), int launch_line = __builtin_LINE())
       : value(extent), file(launch_file), line(launch_line) {}
   template <std::integral T>
@@ -50,6 +51,7 @@ class Extent {
       throw InvalidArgument(launch() + " has an extent of " + std::to_string(x) + "; it must be 1 to 4294967295");
     value = dim3(static_cast<unsigned>(x));
   }
+  // NOLINTEND(google-explicit-constructor)
 
   std::string launch() const { return std::string("simt: launch at ") + file + ":" + std::to_string(line); }
   std::string shape() const {

@@ -74,14 +74,22 @@ void BlockRunner::begin(std::uint64_t block, std::uint64_t number) {
   blockIdx = {static_cast<unsigned>(block % grid.x), static_cast<unsigned>(block / grid.x % grid.y),
               static_cast<unsigned>(block / grid.x / grid.y)};
   const unsigned count = extent.x * extent.y * extent.z;
-  threads_.resize(count);
+  if (extent.x != numbered_.x || extent.y != numbered_.y || extent.z != numbered_.z) {
+    threads_.resize(count);
+    for (unsigned i = 0; i < count; ++i)
+      threads_[i].index = {i % extent.x, i / extent.x % extent.y, i / extent.x / extent.y};
+    numbered_ = extent;
+  }
+  for (Thread& thread : threads_) {
+    thread.state = State::not_started;
+    thread.fiber = nullptr;
+  }
   warps_ = {};
   runnable_warps_ = 0;
-  for (unsigned i = 0; i < count; ++i) {
-    threads_[i] = {
-        State::not_started, {i % extent.x, i / extent.x % extent.y, i / extent.x / extent.y}, nullptr, {}, {}, 0};
-    warps_[i / kLanes].present |= 1U << i % kLanes;
-    set_runnable(i);
+  for (unsigned first = 0; first < count; first += kLanes) {
+    Warp& warp = warps_[first / kLanes];
+    warp.present = warp.runnable = count - first < kLanes ? (1U << (count - first)) - 1 : 0xffffffffU;
+    runnable_warps_ |= 1U << first / kLanes;
   }
   live_ = count;
   at_barrier_ = predicates_ = barriers_ = 0;
@@ -202,10 +210,9 @@ void BlockRunner::thread_returned() {
   Warp& warp = warps_[current_ / kLanes];
   warp.returned |= 1U << current_ % kLanes;
   if (at_barrier_ > 0) throw Error("returns while others wait for the whole block: " + waiting());
-  for (unsigned lane = 0; lane < kLanes; ++lane) {
-    if ((warp.present >> lane & 1) == 0) continue;
-    const Thread& other = threads_[current_ / kLanes * kLanes + lane];
-    if (other.state == State::waits_for_warp && (other.call.mask >> current_ % kLanes & 1) != 0)
+  for (unsigned rest = warp.waiting; rest != 0; rest &= rest - 1) {
+    const Thread& other = threads_[current_ / kLanes * kLanes + static_cast<unsigned>(std::countr_zero(rest))];
+    if ((other.call.mask >> current_ % kLanes & 1) != 0)
       throw Error("returns while its warp waits for it: " + waiting());
   }
 }
@@ -223,6 +230,7 @@ int BlockRunner::barrier(bool predicate, const Place& where) {
   Thread& self = threads_[current_];
   self.where = where;
   self.state = State::waits_for_block;
+  warps_[current_ / kLanes].at_block |= 1U << current_ % kLanes;
   void* token = shared_.block_token(barriers_ % 2);
   release_order(token);
   predicates_ += predicate ? 1 : 0;
@@ -230,9 +238,12 @@ int BlockRunner::barrier(bool predicate, const Place& where) {
     barrier_result_ = static_cast<int>(predicates_);
     at_barrier_ = predicates_ = 0;
     ++barriers_;
-    for (unsigned i = 0; i < threads_.size(); ++i) {
-      threads_[i].state = State::can_go_on;
-      set_runnable(i);
+    for (Thread& thread : threads_) thread.state = State::can_go_on;
+    for (unsigned first = 0; first < threads_.size(); first += kLanes) {
+      Warp& warp = warps_[first / kLanes];
+      warp.at_block = 0;
+      warp.runnable = warp.present;
+      runnable_warps_ |= 1U << first / kLanes;
     }
   }
   yield();

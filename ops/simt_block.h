@@ -43,14 +43,16 @@ class BlockRunner {
     State state;
     uint3 index;
     Fiber* fiber;
+    std::uint64_t result;
     Place where;  // it waits at
     WarpCall call;
-    std::uint64_t result;
   };
   struct Warp {
     unsigned runnable;  // lanes that run next if they are chosen
     unsigned present;   // lanes the block has
     unsigned returned;
+    unsigned waiting;                    // at an operation of the warp
+    unsigned at_block;                   // at a barrier of the block
     std::array<unsigned, kLanes> syncs;  // with this lowest lane
   };
 
@@ -67,7 +69,8 @@ class BlockRunner {
   void become(unsigned thread);
   Fiber& fiber_of(unsigned thread);
 
-  void check_group(const WarpCall& call, const Place& where) const;
+  void check_call(const WarpCall& call, const Place& where) const;
+  void check_same(unsigned other, const WarpCall& call, const Place& where) const;
   void finish_group(unsigned warp, const WarpCall& call);
   void check_barrier(const Place& where) const;
 
@@ -78,6 +81,7 @@ class BlockRunner {
   FiberPool fibers_;
   SharedMemory shared_;
   std::vector<Thread> threads_;
+  dim3 numbered_{0, 0, 0};  // the block that the threads' indices are of
   std::array<Warp, kWarps> warps_{};
   unsigned runnable_warps_ = 0;
   unsigned current_ = 0;

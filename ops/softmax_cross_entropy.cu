@@ -52,8 +52,9 @@ __device__ inline RowsSum row_loss(const float* logits, std::int32_t label, std:
   }
   sum = warp_sum(sum);
   own = warp_sum(own);
+  const double share = 1 / sum;
   for (std::int64_t k = lane; k < classes; k += 32)
-    probabilities[k] = static_cast<float>(static_cast<double>(probabilities[k]) / sum);
+    probabilities[k] = static_cast<float>(static_cast<double>(probabilities[k]) * share);
   if (label < 0 || label >= classes) own = NAN;
   return {log(sum) - static_cast<double>(own), best.at == label ? 1 : 0};
 }

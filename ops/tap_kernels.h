@@ -186,23 +186,24 @@ __device__ inline FourTaps row_taps(const TapField& f, int sentence, int head, i
   return taps;
 }
 
-/// Sums of N values over the lanes of a warp, value i * N / 32 in lane i; N is a power of two of at most 32.
+/// Sums of N values over the lanes of a warp, value i * N / 32 in lane i; N is a power of two. At each step half of the
+/// values go to the other half of the lanes. `bit` is the caller's 16.
 template <int N>
-__device__ inline float sum_over_lanes(float (&values)[N]) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
+__device__ inline float sum_over_lanes(const float (&values)[N], int bit = 16) {
+  if constexpr (N == 1) {
+    float sum = values[0];
+    for (; bit > 0; bit /= 2) sum += __shfl_xor_sync(kWholeWarp, sum, bit);
+    return sum;
+  } else {
+    const bool upper = (static_cast<int>(threadIdx.x) & bit) != 0;
+    float halves[N / 2];
 #pragma unroll
-  for (int step = 0; N >> step > 1; ++step) {
-    const int half = N >> (step + 1), bit = 16 >> step;
-    const bool upper = (lane & bit) != 0;
-#pragma unroll
-    for (int i = 0; i < half; ++i) {
-      const float kept = upper ? values[i + half] : values[i], sent = upper ? values[i] : values[i + half];
-      values[i] = kept + __shfl_xor_sync(kWholeWarp, sent, bit);
+    for (int i = 0; i < N / 2; ++i) {
+      const float kept = upper ? values[i + N / 2] : values[i], sent = upper ? values[i] : values[i + N / 2];
+      halves[i] = kept + __shfl_xor_sync(kWholeWarp, sent, bit);
     }
+    return sum_over_lanes<N / 2>(halves, bit / 2);
   }
-#pragma unroll
-  for (int bit = 16 / N; bit > 0; bit /= 2) values[0] += __shfl_xor_sync(kWholeWarp, values[0], bit);
-  return values[0];
 }
 
 constexpr int kWarpSources = 4;  // rows of x that a warp multiplies its rows of dy with at a time

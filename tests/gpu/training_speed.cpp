@@ -100,7 +100,7 @@ void run(const std::string& model, std::int64_t size, const std::string& math, c
 
   const auto device = backend->open();
   const DeviceMemory before = device->memory_info();
-  Runtime runtime(plan, testing::cuda_registry(), *device);
+  Runtime runtime(plan, testing::cuda_registry(), *device, {.capture = steps > 0});
   for (const PersistentTensor& tensor : plan.persistent) {
     const auto bytes = runtime.persistent(tensor.name);
     initialize_parameter({reinterpret_cast<float*>(bytes.data()), bytes.size() / sizeof(float)}, tensor.name,
@@ -114,7 +114,9 @@ void run(const std::string& model, std::int64_t size, const std::string& math, c
     runtime.run(job.program, scalars, inputs, nullptr);
     ++scalars.step;
   };
-  for (int i = 0; i < 5; ++i) step(first);
+  step(first);
+  if (steps == 0) return;
+  for (int i = 0; i < 4; ++i) step(first);
   const DeviceMemory warm = device->memory_info();
   std::vector<double> windows;
   for (int window = 0; window < kWindows; ++window) {
@@ -126,15 +128,16 @@ void run(const std::string& model, std::int64_t size, const std::string& math, c
   std::nth_element(windows.begin(), windows.begin() + kWindows / 2, windows.end());
   const double seconds = windows[kWindows / 2];
   const auto used = [&](const DeviceMemory& at) { return static_cast<long long>(before.free.value - at.free.value); };
+  const ProgramCost cost = program_cost(program, testing::cuda_registry(), description, nullptr);
   std::printf(
       "{\"model\": \"%s\", \"size\": %lld, \"math\": \"%s\", \"budget\": \"%s\", \"device\": \"%s\", "
       "\"milliseconds\": %.4f, \"items_per_second\": %.1f, \"arena_bytes\": %lld, \"high_water_bytes\": %lld, "
-      "\"used_bytes\": %lld, \"used_bytes_after\": %lld, \"captured\": %s, \"recomputed_percent\": %.1f, "
-      "\"microbatch\": %lld}\n",
+      "\"used_bytes\": %lld, \"used_bytes_after\": %lld, \"captured\": %s, \"predicted_milliseconds\": %.4f, "
+      "\"recomputed_percent\": %.1f}\n",
       model.c_str(), static_cast<long long>(size), math.c_str(), budget.c_str(), std::string(device->name()).c_str(),
       1e3 * seconds, static_cast<double>(job.items) / seconds, static_cast<long long>(plan.arena.value),
       static_cast<long long>(runtime.last_high_water().value), used(warm), used(after),
-      runtime.was_captured() ? "true" : "false", 0.0, 0LL);
+      runtime.was_captured() ? "true" : "false", cost.milliseconds, 100 * cost.recompute_flops / cost.flops);
   std::fflush(stdout);
 }
 

@@ -23,7 +23,7 @@ using Bits = std::map<std::string, std::string>;
 int steps_of_a_curve() { return testing::is_device_under_test() ? 50 : 4; }
 
 TrainingChoices small_pictures(bool fuse, Norm norm = Norm::batch) {
-  TrainingChoices choices{.model = {.depth = 10, .width = 1}, .batch = 8, .train_samples = 40, .test_samples = 8};
+  TrainingChoices choices{.model = {.depth = 10, .width = 1}, .batch = 8, .train_samples = 40, .test_samples = 40};
   choices.model.norm = norm;
   choices.model.dropout = 0.1;
   choices.fuse_convolutions = fuse;

@@ -108,7 +108,9 @@ class CudaNormConv : public ::testing::TestWithParam<Case> {
   // Slices of all channels make the sums of separate ops; narrower ones cut the rows into other parts.
   void expect_gradients(const std::vector<ByteVector>& got, const std::vector<ByteVector>& expected, bool all_channels,
                         const std::string& what) const {
-    if (all_channels || GetParam().groups != 0) EXPECT_TRUE(got == expected) << what;
+    if (all_channels || GetParam().groups != 0) {
+      EXPECT_TRUE(got == expected) << what;
+    }
     for (std::size_t i = 0; i < expected.size(); ++i) {
       const TensorType& type = i == 0 ? x_ : channel_;
       expect_near(array_of(type, got[i]), array_of(type, expected[i]), kTolerance,
@@ -141,9 +143,10 @@ TEST_P(CudaNormConv, ForwardHasTheBitsOfSeparateOps) {
     for (const std::int64_t group : {1, 3, 1000}) {
       EXPECT_TRUE(run("norm_conv2d", types, normalized_inputs(w()), grouped(group)) == separate)
           << math << ", groups of " << group;
-      if (may_lie_over_x())
+      if (may_lie_over_x()) {
         EXPECT_TRUE(run("norm_conv2d", types, normalized_inputs(w()), grouped(group), {{0, 0}}) == separate)
             << math << ", over x, groups of " << group;
+      }
     }
   }
 }
@@ -156,7 +159,9 @@ TEST_P(CudaNormConv, ASumHasTheBitsOfSeparateOps) {
   const Attributes attributes = with(grouped(2), {{"add", std::int64_t{1}}});
   EXPECT_TRUE(run("norm_conv2d", types, inputs, attributes) == separate);
   EXPECT_TRUE(run("norm_conv2d", types, inputs, attributes, {{6, 0}}) == separate) << "over what is added";
-  if (may_lie_over_x()) EXPECT_TRUE(run("norm_conv2d", types, inputs, attributes, {{0, 0}}) == separate) << "over x";
+  if (may_lie_over_x()) {
+    EXPECT_TRUE(run("norm_conv2d", types, inputs, attributes, {{0, 0}}) == separate) << "over x";
+  }
 }
 
 TEST_P(CudaNormConv, WeightsGradientHasTheBitsOfSeparateOps) {
@@ -228,7 +233,7 @@ INSTANTIATE_TEST_SUITE_P(
     Cases, CudaNormConv,
     ::testing::Values(Case{"Plain", 20, 6, 16, 0, 16, 3, 1}, Case{"Stride", 17, 8, 16, 0, 32, 3, 2},
                       Case{"SameBytes", 9, 4, 8, 0, 32, 3, 2}, Case{"Odd", 19, 5, 7, 0, 7, 3, 1},
-                      Case{"One", 1, 9, 16, 0, 16, 3, 1}, Case{"Wide", 33, 4, 40, 0, 40, 3, 1},
+                      Case{"One", 1, 9, 16, 0, 16, 3, 1}, Case{"Wide", 17, 4, 40, 0, 40, 3, 1},
                       Case{"GroupPlain", 20, 6, 16, 8, 16, 3, 1}, Case{"GroupStride", 17, 8, 16, 16, 32, 3, 2},
                       Case{"GroupOdd", 19, 5, 6, 2, 6, 3, 1}, Case{"GroupOne", 1, 9, 16, 1, 16, 3, 1}),
     [](const auto& instance) { return instance.param.name; });

@@ -123,6 +123,11 @@ void add_tap_convolutions(std::vector<Row>& rows) {
   row("conv_even_kernel", {2, 8, 5}, 1, 4, 0, 0.5);
   row("conv_one_tap", {1, 1, 1}, 1, 1, 1, 0);
   row("conv_most_taps", {2, 70, 40}, 2, 64, 0, 0.2);
+  // Heads that a warp needs two rounds for, of four, two and one channels a lane.
+  row("conv_head_of_140", {3, 35, 280}, 2, 5, 0, 0.1);
+  row("conv_head_of_66_causal", {2, 6, 66}, 1, 3, 1, 0);
+  row("conv_head_of_35", {2, 5, 35}, 1, 2, 0, 0.1);
+  row("conv_of_many_sentences", {150, 3, 8}, 2, 3, 1, 0.1);
 }
 
 void add_attentions(std::vector<Row>& rows) {

@@ -164,6 +164,12 @@ TEST(Simt, KeepsTheOrderItIsGiven) {
   EXPECT_EQ(seen[0], seen[1]);
   EXPECT_NE(seen[0], seen[2]);
   EXPECT_NE(seen[0], sorted);
+  // The seed moves the lanes of a block too, not blocks only.
+  const auto of_first_block = [](std::vector<unsigned> order) {
+    std::erase_if(order, [](unsigned thread) { return thread >= 64; });
+    return order;
+  };
+  EXPECT_NE(of_first_block(seen[0]), of_first_block(seen[2]));
 }
 
 TEST(Simt, FillsSharedMemoryWithNaNsBeforeEachBlock) { EXPECT_EQ(simt_fresh_nans(), 128); }
@@ -215,7 +221,20 @@ TEST(Simt, TellsWhereEachThreadOfADeadlockWaits) {
                       ContainsRegex("thread \\(1,0,0\\) waits at the barrier .*\\(and 62 more\\)")));
   }
   const InOrder in_order(Order::reverse);
-  EXPECT_THAT(message_of(simt_warp_against_block), ContainsRegex("thread \\(1,0,0\\) waits at the barrier"));
+  EXPECT_THAT(message_of(simt_warp_against_block),
+              ContainsRegex("thread \\(0,0,0\\): __syncwarp with .*: thread \\(1,0,0\\) waits at the barrier"));
+}
+
+// At once, by whoever comes or goes last; not as the deadlock it would end in.
+TEST(Simt, NamesWhoReturnedTooEarly) {
+  {
+    const InOrder in_order(Order::forward);
+    EXPECT_THAT(run_simt_bug("return_before_barrier", false), HasSubstr("thread (100,0,0): returns while others wait"));
+    EXPECT_THAT(run_simt_bug("ballot_after_return", false), HasSubstr("thread (20,0,0): returns while its warp waits"));
+  }
+  const InOrder in_order(Order::reverse);
+  EXPECT_THAT(run_simt_bug("return_before_barrier", false), HasSubstr("thread (100,0,0) has returned"));
+  EXPECT_THAT(run_simt_bug("ballot_after_return", false), HasSubstr("the mask names lane 20, which has returned"));
 }
 
 TEST(Simt, WorksAgainAfterAFinding) {
