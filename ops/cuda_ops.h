@@ -14,6 +14,7 @@ void register_attention_backward_cuda(OpRegistry& registry);
 void register_attention_cuda(OpRegistry& registry);
 void register_batch_norm_backward_cuda(OpRegistry& registry);
 void register_batch_norm_cuda(OpRegistry& registry);
+void register_best_tokens_cuda(OpRegistry& registry);
 void register_conv2d_cuda(OpRegistry& registry);
 void register_dropout_cuda(OpRegistry& registry);
 void register_dynamic_conv_cuda(OpRegistry& registry);

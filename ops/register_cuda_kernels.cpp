@@ -15,6 +15,7 @@ void register_cuda_kernels(OpRegistry& registry) {
   register_attention_cuda(registry);
   register_batch_norm_backward_cuda(registry);
   register_batch_norm_cuda(registry);
+  register_best_tokens_cuda(registry);
   register_conv2d_cuda(registry);
   register_dropout_cuda(registry);
   register_dynamic_conv_cuda(registry);
