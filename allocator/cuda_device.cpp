@@ -86,6 +86,11 @@ class CudaDevice final : public Device {
   std::string_view name() const override { return name_; }
   Memory& memory() override { return memory_; }
   Memory& staging() override { return pinned_; }
+  DeviceMemory memory_info() override {
+    std::size_t free = 0, total = 0;
+    expect(cudaMemGetInfo(&free, &total), "the device's memory cannot be asked for");
+    return {Bytes{static_cast<std::int64_t>(free)}, Bytes{static_cast<std::int64_t>(total)}};
+  }
   void* stream() override { return stream_; }
   void copy_in(std::byte* to, const std::byte* from, Bytes size) override {
     copy(to, from, size, cudaMemcpyHostToDevice);

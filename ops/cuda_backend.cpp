@@ -54,21 +54,4 @@ CudaSearch find_cuda() {
   return {std::move(backend), std::move(reason)};
 }
 
-DeviceDescription cuda_description(const std::string& name) {
-  // What the vendor states: fp32 outside of tensor cores, memory; a launch inside a captured graph.
-  if (name == "h100")
-    return {.name = name,
-            .backend = kCudaBackend,
-            .flops_per_second = 67e12,
-            .bytes_per_second = 3.35e12,
-            .seconds_per_launch = 2e-6};
-  if (name == "h200")
-    return {.name = name,
-            .backend = kCudaBackend,
-            .flops_per_second = 67e12,
-            .bytes_per_second = 4.8e12,
-            .seconds_per_launch = 2e-6};
-  throw InvalidArgument("cuda: device '" + name + "' is unknown; there are 'h100' and 'h200'");
-}
-
 }  // namespace thimble

@@ -2,7 +2,9 @@
 #include <cuda_runtime_api.h>
 
 #include "../allocator/cuda_device.h"
-#include "cuda_ops.h"
+#include "cuda_kernels.h"
+#include "cudnn_convolution.h"
+#include "thimble/cuda.h"
 #include "thimble/error.h"
 
 namespace thimble {
@@ -36,6 +38,15 @@ DeviceDescription describe(const cudaDeviceProp& properties) {
 }
 
 }  // namespace
+
+// One handle for the process; kernels are made one after the other.
+Cudnn* cudnn_here() {
+  static std::string reason;
+  static const std::unique_ptr<Cudnn> cudnn = open_cudnn({}, reason);
+  if (!cudnn) throw EnvironmentError("cudnn: " + reason);
+  return cudnn.get();
+}
+
 }  // namespace thimble
 
 extern "C" __attribute__((visibility("default"))) thimble::CudaBackend* thimble_cuda_backend(std::string* reason) {

@@ -1,17 +1,39 @@
 // What the CUDA side of the ops shares: one registration function each, streams, grids.
 #pragma once
 
+#include "cuda_kernels.h"
 #include "registration.h"
 #include "simt.h"
 #include "thimble/cuda.h"
 
 namespace thimble {
 
+void register_adam_update_cuda(OpRegistry& registry);
+void register_add_cuda(OpRegistry& registry);
+void register_batch_norm_backward_cuda(OpRegistry& registry);
+void register_batch_norm_cuda(OpRegistry& registry);
+void register_conv2d_cuda(OpRegistry& registry);
+void register_dropout_cuda(OpRegistry& registry);
+void register_dynamic_conv_cuda(OpRegistry& registry);
+void register_embedding_cuda(OpRegistry& registry);
+void register_global_average_pool_cuda(OpRegistry& registry);
+void register_group_norm_backward_cuda(OpRegistry& registry);
+void register_group_norm_cuda(OpRegistry& registry);
+void register_keep_rows_cuda(OpRegistry& registry);
+void register_layer_norm_cuda(OpRegistry& registry);
+void register_light_conv_cuda(OpRegistry& registry);
+void register_linear_cuda(OpRegistry& registry);
+void register_norm_conv2d_backward_data_cuda(OpRegistry& registry);
+void register_norm_conv2d_backward_weights_cuda(OpRegistry& registry);
+void register_norm_conv2d_cuda(OpRegistry& registry);
+void register_norm_pool_cuda(OpRegistry& registry);
+void register_relu_cuda(OpRegistry& registry);
+void register_sgd_update_cuda(OpRegistry& registry);
+void register_softmax_cross_entropy_cuda(OpRegistry& registry);
+void register_step_conv_cuda(OpRegistry& registry);
+void register_vocabulary_loss_cuda(OpRegistry& registry);
 void register_cuda_kernels(OpRegistry& registry);  // all of them
 
-void register_dynamic_conv_cuda(OpRegistry& registry);
-void register_light_conv_cuda(OpRegistry& registry);
-void register_relu_cuda(OpRegistry& registry);
 
 inline cudaStream_t stream_of(const KernelArguments& a) { return static_cast<cudaStream_t>(a.stream); }
 inline const std::int32_t* ints(const std::byte* address) { return reinterpret_cast<const std::int32_t*>(address); }

@@ -12,7 +12,7 @@ namespace {
 // Half of a small second cache: twice as much is up to 5 % slower, a whole chunk 10 %.
 constexpr Bytes kScratch{128 * 1024};
 
-constexpr std::size_t kWeights = kNormInputs, kAdded = kNormInputs + 1;  // the latter with the attribute `add`
+using namespace norm_conv_forward;
 
 ConvolutionSizes sizes_of(const OpShape& shape) {
   return convolution_sizes(shape.inputs[kNormX], shape.inputs[kWeights], shape.outputs[0], shape.attributes);

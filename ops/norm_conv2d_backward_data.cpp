@@ -16,8 +16,6 @@ namespace {
 
 using namespace norm_conv_data;
 
-constexpr const char* kKind = "norm_conv2d_backward_data";
-constexpr const char* kPairKind = "norm_conv2d_pair_backward_data";
 constexpr std::int64_t kSmallest = 4, kSlices = 8;  // as thin as they get; a plan widens what is not at its peak
 
 constexpr Bytes kGroup{128 * 1024};  // of the second convolution's gradient exist at a time in a task

@@ -6,12 +6,11 @@
 #include <vector>
 
 #include "convolution_engine.h"
+#include "norm_conv_inputs.h"
 #include "normalization.h"
 #include "thimble/op_registry.h"
 
 namespace thimble {
-
-enum NormalizedInput : std::size_t { kNormX, kNormMean, kNormVariance, kNormGamma, kNormBeta, kNormInputs };
 
 /// Checks kNormInputs inputs and the attribute `epsilon`. Throws InvalidArgument that names the kind.
 void expect_normalized_input(const std::string& kind, const std::vector<TensorType>& in, const Attributes& attributes);

@@ -1,67 +1,98 @@
-// ReLU on CUDA. A thread makes a whole word of the mask, so no vote is needed and the CPU's bits come out.
-#include "bit_mask.h"
-#include "cuda_ops.h"
+// ReLU on CUDA: the CPU's bits. Where samples are whole words of the mask, threads have four values; where not, one.
+#include "bit_mask_cuda.h"
+#include "element_wise_cuda.h"
 
 namespace thimble {
 namespace {
 
-__global__ void relu_forward_kernel(const float* x, float* y, std::int64_t n) {
-  const std::int64_t i = global_thread();
-  if (i < n) y[i] = x[i] < 0 ? 0.0f : x[i];  // a NaN stays one
+struct Rectify {
+  __device__ float operator()(float x) const { return x < 0 ? 0.0f : x; }  // a NaN stays one
+};
+struct KeepPositive {
+  __device__ float operator()(float dy, float y) const { return y > 0 ? dy : 0.0f; }
+};
+
+__device__ inline float4 rectify(float4 x) {
+  const Rectify f;
+  return make_float4(f(x.x), f(x.y), f(x.z), f(x.w));
 }
 
-// One thread a word of the mask: words begin anew with every sample.
-__global__ void relu_masked_forward_kernel(const float* x, float* y, std::uint32_t* mask, std::int64_t words,
-                                           std::int64_t elements, std::int64_t all_words) {
-  const std::int64_t w = global_thread();
-  if (w >= all_words) return;
-  const std::int64_t sample = w / words, first = w % words * 32;
-  const float* from = x + sample * elements;
-  float* to = y + sample * elements;
+// Bit i: whether value i is positive.
+__device__ inline std::uint32_t positive(float4 x) {
+  return static_cast<std::uint32_t>(x.x > 0) | static_cast<std::uint32_t>(x.y > 0) << 1 |
+         static_cast<std::uint32_t>(x.z > 0) << 2 | static_cast<std::uint32_t>(x.w > 0) << 3;
+}
+
+// `quads` is a multiple of 8: as many threads have the values of a word.
+__global__ void relu_quads_forward_kernel(const float* x, float* y, std::uint32_t* mask, std::int64_t quads) {
+  const std::int64_t i = global_thread(), eighth = i % 8;
   std::uint32_t bits = 0;
-  for (std::int64_t e = first; e < first + 32 && e < elements; ++e) {
-    const float value = from[e] < 0 ? 0.0f : from[e];
-    to[e] = value;
-    bits |= static_cast<std::uint32_t>(value > 0) << (e - first);
+  if (i < quads) {
+    const float4 value = rectify(simt::load4(x + 4 * i));
+    simt::store4(y + 4 * i, value);
+    bits = positive(value) << (4 * eighth);
   }
-  mask[w] = bits;
+  for (int distance = 4; distance > 0; distance /= 2) bits |= __shfl_xor_sync(0xffffffffu, bits, distance);
+  if (eighth == 0 && i < quads) mask[i / 8] = bits;
 }
 
-__global__ void relu_backward_kernel(const float* dy, const float* y, float* dx, std::int64_t n) {
+__global__ void relu_quads_backward_kernel(const float* dy, const std::uint32_t* mask, float* dx, std::int64_t quads) {
   const std::int64_t i = global_thread();
-  if (i < n) dx[i] = y[i] > 0 ? dy[i] : 0.0f;
+  if (i >= quads) return;
+  const float4 g = simt::load4(dy + 4 * i);
+  const std::uint32_t bits = mask[i / 8] >> (i % 8 * 4);
+  simt::store4(dx + 4 * i, make_float4((bits & 1u) != 0 ? g.x : 0.0f, (bits & 2u) != 0 ? g.y : 0.0f,
+                                       (bits & 4u) != 0 ? g.z : 0.0f, (bits & 8u) != 0 ? g.w : 0.0f));
 }
 
-__global__ void relu_masked_backward_kernel(const float* dy, const std::uint32_t* mask, float* dx, std::int64_t words,
-                                            std::int64_t elements, std::int64_t n) {
-  const std::int64_t i = global_thread();
-  if (i >= n) return;
-  const std::int64_t sample = i / elements, e = i % elements;
-  const std::uint32_t bits = mask[sample * words + e / 32];
-  dx[i] = (bits >> (e % 32) & 1u) != 0 ? dy[i] : 0.0f;
+__global__ void relu_words_forward_kernel(const float* x, float* y, std::uint32_t* mask, MaskWords words) {
+  float values[kWordsOfWarp];
+  visit_mask_words(words, [&](int u, std::int64_t, std::int64_t e) { values[u] = e < 0 ? 0.0f : Rectify{}(x[e]); });
+  visit_mask_words(words, [&](int u, std::int64_t word, std::int64_t e) {
+    if (e >= 0) y[e] = values[u];
+    const std::uint32_t bits = __ballot_sync(0xffffffffu, values[u] > 0);
+    if (threadIdx.x % 32 == 0 && word < words.all) mask[word] = bits;
+  });
+}
+
+__global__ void relu_words_backward_kernel(const float* dy, const std::uint32_t* mask, float* dx, MaskWords words) {
+  visit_mask_words(words, [&](int, std::int64_t word, std::int64_t e) {
+    if (e >= 0) dx[e] = (mask[word] >> (threadIdx.x % 32) & 1u) != 0 ? dy[e] : 0.0f;
+  });
+}
+
+bool has_whole_words(std::int64_t elements, const void* from, const void* to) {
+  return elements % 32 == 0 &&
+         (reinterpret_cast<std::uintptr_t>(from) | reinterpret_cast<std::uintptr_t>(to)) % 16 == 0;
 }
 
 void forward(const OpShape& shape, const KernelArguments& a) {
   const std::int64_t n = element_count(shape.inputs[0]), elements = elements_per_sample(shape.inputs[0]);
-  if (!flag(shape.attributes, "mask")) {
-    simt::launch(relu_forward_kernel, blocks_for(n), kBlock, 0, stream_of(a), floats(a.inputs[0]), floats(a.outputs[0]),
-                 n);
-    return;
+  const float* x = floats(a.inputs[0]);
+  float* y = floats(a.outputs[0]);
+  if (!flag(shape.attributes, "mask")) return launch_element_wise(Rectify{}, n, stream_of(a), y, x);
+  auto* mask = reinterpret_cast<std::uint32_t*>(a.outputs[1]);
+  if (has_whole_words(elements, x, y)) {
+    simt::launch(relu_quads_forward_kernel, blocks_for(n / 4), kBlock, 0, stream_of(a), x, y, mask, n / 4);
+  } else {
+    const MaskWords words = MaskWords::of(elements, n / elements);
+    simt::launch(relu_words_forward_kernel, blocks_for(words), kBlock, 0, stream_of(a), x, y, mask, words);
   }
-  const std::int64_t words = mask_words(elements), all_words = words * (n / elements);
-  simt::launch(relu_masked_forward_kernel, blocks_for(all_words), kBlock, 0, stream_of(a), floats(a.inputs[0]),
-               floats(a.outputs[0]), reinterpret_cast<std::uint32_t*>(a.outputs[1]), words, elements, all_words);
 }
 
 void backward(const OpShape& shape, const KernelArguments& a) {
   const std::int64_t n = element_count(shape.inputs[0]), elements = elements_per_sample(shape.inputs[0]);
-  if (flag(shape.attributes, "use_mask"))
-    simt::launch(relu_masked_backward_kernel, blocks_for(n), kBlock, 0, stream_of(a), floats(a.inputs[0]),
-                 reinterpret_cast<const std::uint32_t*>(a.inputs[1]), floats(a.outputs[0]), mask_words(elements),
-                 elements, n);
-  else
-    simt::launch(relu_backward_kernel, blocks_for(n), kBlock, 0, stream_of(a), floats(a.inputs[0]), floats(a.inputs[1]),
-                 floats(a.outputs[0]), n);
+  const float* dy = floats(a.inputs[0]);
+  float* dx = floats(a.outputs[0]);
+  if (!flag(shape.attributes, "use_mask"))
+    return launch_element_wise(KeepPositive{}, n, stream_of(a), dx, dy, floats(a.inputs[1]));
+  const auto* mask = reinterpret_cast<const std::uint32_t*>(a.inputs[1]);
+  if (has_whole_words(elements, dy, dx)) {
+    simt::launch(relu_quads_backward_kernel, blocks_for(n / 4), kBlock, 0, stream_of(a), dy, mask, dx, n / 4);
+  } else {
+    const MaskWords words = MaskWords::of(elements, n / elements);
+    simt::launch(relu_words_backward_kernel, blocks_for(words), kBlock, 0, stream_of(a), dy, mask, dx, words);
+  }
 }
 
 }  // namespace

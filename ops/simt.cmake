@@ -7,7 +7,7 @@ set(THIMBLE_SIMT_DIR ${CMAKE_CURRENT_LIST_DIR})
 # thimble_simt_library(<name> [TSAN] [OPTIONS flag...]): the shim, for kernels that are compiled with the same flags.
 function(thimble_simt_library name)
   cmake_parse_arguments(PARSE_ARGV 1 simt "TSAN" "" "OPTIONS")
-  add_library(${name} STATIC)
+  add_library(${name} STATIC EXCLUDE_FROM_ALL)
   foreach(part block cpu fiber shared_memory warp)
     target_sources(${name} PRIVATE ${THIMBLE_SIMT_DIR}/simt_${part}.cpp)
   endforeach()

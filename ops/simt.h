@@ -25,6 +25,7 @@
 #if defined(__CUDACC__)
 #include <cuda_runtime.h>
 #define SIMT_GPU 1
+#define SIMT_UNROLL _Pragma("unroll")
 #define SIMT_SHARED(type, name, extents) __shared__ type name extents
 #define SIMT_DYN_SHARED(type, name)                                    \
   extern __shared__ __align__(16) unsigned char simt_dynamic_shared[]; \
@@ -32,6 +33,7 @@
 #else
 #include "simt_cpu.h"
 #define SIMT_GPU 0
+#define SIMT_UNROLL
 #endif
 
 namespace thimble::simt {
@@ -39,6 +41,7 @@ namespace thimble::simt {
 /// A grid or a block: a dim3 or any integer. It knows the line of the launch, which is what messages name.
 class Extent {
  public:
+  // NOLINTBEGIN(google-explicit-constructor)
   Extent(dim3 extent, const char* launch_file = __builtin_FILE(), int launch_line = __builtin_LINE())
       : value(extent), file(launch_file), line(launch_line) {}
   template <std::integral T>
@@ -48,6 +51,7 @@ class Extent {
       throw InvalidArgument(launch() + " has an extent of " + std::to_string(x) + "; it must be 1 to 4294967295");
     value = dim3(static_cast<unsigned>(x));
   }
+  // NOLINTEND(google-explicit-constructor)
 
   std::string launch() const { return std::string("simt: launch at ") + file + ":" + std::to_string(line); }
   std::string shape() const {
@@ -109,22 +113,22 @@ void launch(void (*kernel)(P...), Extent grid, Extent block, std::size_t shared_
                     [](const void* body) { (*static_cast<const decltype(thread)*>(body))(); }, &thread});
 }
 
-inline float4 load4(const float* from, Place where = Place::current()) {
+inline float4 load4(const float* from, const Place& where = Place::current()) {
   check_alignment(from, sizeof(float4), where);
   return {from[0], from[1], from[2], from[3]};
 }
-inline float2 load2(const float* from, Place where = Place::current()) {
+inline float2 load2(const float* from, const Place& where = Place::current()) {
   check_alignment(from, sizeof(float2), where);
   return {from[0], from[1]};
 }
-inline void store4(float* to, float4 value, Place where = Place::current()) {
+inline void store4(float* to, float4 value, const Place& where = Place::current()) {
   check_alignment(to, sizeof(float4), where);
   to[0] = value.x;
   to[1] = value.y;
   to[2] = value.z;
   to[3] = value.w;
 }
-inline void store2(float* to, float2 value, Place where = Place::current()) {
+inline void store2(float* to, float2 value, const Place& where = Place::current()) {
   check_alignment(to, sizeof(float2), where);
   to[0] = value.x;
   to[1] = value.y;

@@ -19,9 +19,6 @@ namespace {
 std::string text(uint3 index) {
   return "(" + std::to_string(index.x) + "," + std::to_string(index.y) + "," + std::to_string(index.z) + ")";
 }
-std::string text(Place where) {
-  return std::string(where.file_name()) + ":" + std::to_string(where.line()) + " in " + where.function_name();
-}
 
 // splitmix64
 std::uint64_t next_random(std::uint64_t& state) {
@@ -36,9 +33,8 @@ char end_token;
 
 }  // namespace
 
-bool same_place(Place a, Place b) {
-  return a.line() == b.line() && a.column() == b.column() &&
-         (a.file_name() == b.file_name() || std::string_view(a.file_name()) == b.file_name());
+bool same_place(const Place& a, const Place& b) {
+  return a.line == b.line && (a.file == b.file || std::string_view(a.file) == b.file);
 }
 
 void BlockRunner::end_launch() { acquire_order(&end_token); }
@@ -62,8 +58,8 @@ void BlockRunner::run(const Launch& launch, std::uint64_t block, std::uint64_t n
   unsigned first = 0;
   if (choose(first)) leave_for(fibers_.host(), first);
   if (failure_) {
+    fibers_.abandon(&end_token);
     end_launch();
-    fibers_.abandon();
     std::rethrow_exception(std::exchange(failure_, nullptr));
   }
   const std::string damage = shared_.damage();
@@ -78,14 +74,22 @@ void BlockRunner::begin(std::uint64_t block, std::uint64_t number) {
   blockIdx = {static_cast<unsigned>(block % grid.x), static_cast<unsigned>(block / grid.x % grid.y),
               static_cast<unsigned>(block / grid.x / grid.y)};
   const unsigned count = extent.x * extent.y * extent.z;
-  threads_.resize(count);
+  if (extent.x != numbered_.x || extent.y != numbered_.y || extent.z != numbered_.z) {
+    threads_.resize(count);
+    for (unsigned i = 0; i < count; ++i)
+      threads_[i].index = {i % extent.x, i / extent.x % extent.y, i / extent.x / extent.y};
+    numbered_ = extent;
+  }
+  for (Thread& thread : threads_) {
+    thread.state = State::not_started;
+    thread.fiber = nullptr;
+  }
   warps_ = {};
   runnable_warps_ = 0;
-  for (unsigned i = 0; i < count; ++i) {
-    threads_[i] = {
-        State::not_started, {i % extent.x, i / extent.x % extent.y, i / extent.x / extent.y}, nullptr, {}, {}, 0};
-    warps_[i / kLanes].present |= 1U << i % kLanes;
-    set_runnable(i);
+  for (unsigned first = 0; first < count; first += kLanes) {
+    Warp& warp = warps_[first / kLanes];
+    warp.present = warp.runnable = count - first < kLanes ? (1U << (count - first)) - 1 : 0xffffffffU;
+    runnable_warps_ |= 1U << first / kLanes;
   }
   live_ = count;
   at_barrier_ = predicates_ = barriers_ = 0;
@@ -165,7 +169,6 @@ void BlockRunner::run_threads() {
       switch_fiber(fiber, fibers_.host(), nullptr);
     } else if (!choose(next)) {
       failure_ = std::make_exception_ptr(Error(prefix(false) + "deadlock: " + waiting()));
-      release_order(&end_token);
       switch_fiber(fiber, fibers_.host(), nullptr);
     } else if (!kRaceDetection && threads_[next].state == State::not_started) {
       threads_[next].fiber = &fiber;
@@ -207,27 +210,27 @@ void BlockRunner::thread_returned() {
   Warp& warp = warps_[current_ / kLanes];
   warp.returned |= 1U << current_ % kLanes;
   if (at_barrier_ > 0) throw Error("returns while others wait for the whole block: " + waiting());
-  for (unsigned lane = 0; lane < kLanes; ++lane) {
-    if ((warp.present >> lane & 1) == 0) continue;
-    const Thread& other = threads_[current_ / kLanes * kLanes + lane];
-    if (other.state == State::waits_for_warp && (other.call.mask >> current_ % kLanes & 1) != 0)
+  for (unsigned rest = warp.waiting; rest != 0; rest &= rest - 1) {
+    const Thread& other = threads_[current_ / kLanes * kLanes + static_cast<unsigned>(std::countr_zero(rest))];
+    if ((other.call.mask >> current_ % kLanes & 1) != 0)
       throw Error("returns while its warp waits for it: " + waiting());
   }
 }
 
-void BlockRunner::check_barrier(Place where) const {
+void BlockRunner::check_barrier(const Place& where) const {
   if (live_ == threads_.size() && (at_barrier_ == 0 || same_place(barrier_place_, where))) return;
   for (unsigned i = 0; i < threads_.size(); ++i)
     if (threads_[i].state == State::returned || threads_[i].state == State::waits_for_block)
-      throw Error("barrier at " + text(where) + ": " + describe(i));
+      throw Error("barrier at " + where.text() + ": " + describe(i));
 }
 
-int BlockRunner::barrier(bool predicate, Place where) {
+int BlockRunner::barrier(bool predicate, const Place& where) {
   check_barrier(where);
   if (at_barrier_ == 0) barrier_place_ = where;
   Thread& self = threads_[current_];
   self.where = where;
   self.state = State::waits_for_block;
+  warps_[current_ / kLanes].at_block |= 1U << current_ % kLanes;
   void* token = shared_.block_token(barriers_ % 2);
   release_order(token);
   predicates_ += predicate ? 1 : 0;
@@ -235,9 +238,12 @@ int BlockRunner::barrier(bool predicate, Place where) {
     barrier_result_ = static_cast<int>(predicates_);
     at_barrier_ = predicates_ = 0;
     ++barriers_;
-    for (unsigned i = 0; i < threads_.size(); ++i) {
-      threads_[i].state = State::can_go_on;
-      set_runnable(i);
+    for (Thread& thread : threads_) thread.state = State::can_go_on;
+    for (unsigned first = 0; first < threads_.size(); first += kLanes) {
+      Warp& warp = warps_[first / kLanes];
+      warp.at_block = 0;
+      warp.runnable = warp.present;
+      runnable_warps_ |= 1U << first / kLanes;
     }
   }
   yield();
@@ -254,11 +260,11 @@ std::string BlockRunner::describe(unsigned thread) const {
     case State::runs:
       return who + " runs";
     case State::can_go_on:
-      return who + " goes on after " + text(t.where);
+      return who + " goes on after " + t.where.text();
     case State::waits_for_block:
-      return who + " waits at the barrier " + text(t.where);
+      return who + " waits at the barrier " + t.where.text();
     case State::waits_for_warp:
-      return who + " waits at the warp operation " + text(t.where);
+      return who + " waits at the warp operation " + t.where.text();
     case State::returned:
       break;
   }

@@ -13,8 +13,8 @@
 
 namespace thimble::simt {
 
-/// The same barrier or operation in the source; two on one line are two.
-bool same_place(Place a, Place b);
+/// The same line of the source.
+bool same_place(const Place& a, const Place& b);
 
 class BlockRunner {
  public:
@@ -28,8 +28,8 @@ class BlockRunner {
   static void end_launch();
 
   // From inside a CUDA thread.
-  std::uint64_t warp_operation(const WarpCall& call, Place where);
-  int barrier(bool predicate, Place where);
+  std::uint64_t warp_operation(const WarpCall& call, const Place& where);
+  int barrier(bool predicate, const Place& where);
   SharedMemory& shared() { return shared_; }
   bool inside() const { return launch_ != nullptr; }
 
@@ -43,14 +43,16 @@ class BlockRunner {
     State state;
     uint3 index;
     Fiber* fiber;
+    std::uint64_t result;
     Place where;  // it waits at
     WarpCall call;
-    std::uint64_t result;
   };
   struct Warp {
     unsigned runnable;  // lanes that run next if they are chosen
     unsigned present;   // lanes the block has
     unsigned returned;
+    unsigned waiting;                    // at an operation of the warp
+    unsigned at_block;                   // at a barrier of the block
     std::array<unsigned, kLanes> syncs;  // with this lowest lane
   };
 
@@ -67,9 +69,10 @@ class BlockRunner {
   void become(unsigned thread);
   Fiber& fiber_of(unsigned thread);
 
-  void check_group(const WarpCall& call, Place where) const;
+  void check_call(const WarpCall& call, const Place& where) const;
+  void check_same(unsigned other, const WarpCall& call, const Place& where) const;
   void finish_group(unsigned warp, const WarpCall& call);
-  void check_barrier(Place where) const;
+  void check_barrier(const Place& where) const;
 
   std::string describe(unsigned thread) const;
   std::string waiting() const;
@@ -78,6 +81,7 @@ class BlockRunner {
   FiberPool fibers_;
   SharedMemory shared_;
   std::vector<Thread> threads_;
+  dim3 numbered_{0, 0, 0};  // the block that the threads' indices are of
   std::array<Warp, kWarps> warps_{};
   unsigned runnable_warps_ = 0;
   unsigned current_ = 0;

@@ -144,8 +144,8 @@ void run_blocks(const Launch& launch) {
   if (blocks == 1 || schedule.workers == 1) {
     run(0, blocks);
   } else {
-    const int most =
-        schedule.workers != 0 ? schedule.workers : std::min(tbb::this_task_arena::max_concurrency(), kMostWorkers);
+    const int available = std::min(tbb::this_task_arena::max_concurrency(), kMostWorkers);
+    const int most = schedule.workers == 0 ? available : std::min(schedule.workers, available);
     tbb::task_arena(most).execute(over_workers);
   }
 #endif
@@ -155,19 +155,19 @@ void run_blocks(const Launch& launch) {
               most_shared};
 }
 
-std::uint64_t warp_operation(const WarpCall& call, Place where) {
+std::uint64_t warp_operation(const WarpCall& call, const Place& where) {
   return BlockRunner::mine().warp_operation(call, where);
 }
-int block_barrier(bool predicate, Place where) { return BlockRunner::mine().barrier(predicate, where); }
-void* shared_array(const void* tag, const char* name, std::size_t bytes, std::size_t alignment, Place where) {
+int block_barrier(bool predicate, const Place& where) { return BlockRunner::mine().barrier(predicate, where); }
+void* shared_array(const void* tag, const char* name, std::size_t bytes, std::size_t alignment, const Place& where) {
   return BlockRunner::mine().shared().array(tag, name, bytes, alignment, where);
 }
 void* dynamic_shared() { return BlockRunner::mine().shared().dynamic(); }
 
-void check_alignment(const void* pointer, std::size_t bytes, Place where) {
+void check_alignment(const void* pointer, std::size_t bytes, const Place& where) {
   if (reinterpret_cast<std::uintptr_t>(pointer) % bytes == 0) return;
-  throw Error(std::string("a vector access of ") + std::to_string(bytes) + " bytes at " + where.file_name() + ":" +
-              std::to_string(where.line()) + " in " + where.function_name() + " is misaligned");
+  throw Error(std::string("a vector access of ") + std::to_string(bytes) + " bytes at " + where.text() +
+              " is misaligned");
 }
 
 // A fence and an atomic after it order what stands before the fence. Here every fence orders all earlier ones, which is

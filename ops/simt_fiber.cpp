@@ -112,7 +112,7 @@ Fiber& FiberPool::take() {
   return fiber;
 }
 
-void FiberPool::abandon() {
+void FiberPool::abandon([[maybe_unused]] void* end_token) {
   idle_.clear();
   for (auto& fiber : fibers_) {
     fiber->context = nullptr;
@@ -121,6 +121,9 @@ void FiberPool::abandon() {
     __asan_unpoison_memory_region(fiber->stack, fiber->stack_bytes);
 #endif
 #if defined(THIMBLE_SIMT_TSAN)
+    __tsan_switch_to_fiber(fiber->sanitizer_fiber, 1);
+    __tsan_release(end_token);
+    __tsan_switch_to_fiber(host_.sanitizer_fiber, 1);
     __tsan_destroy_fiber(fiber->sanitizer_fiber);
     fiber->sanitizer_fiber = __tsan_create_fiber(0);
 #endif

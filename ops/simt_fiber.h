@@ -38,8 +38,9 @@ class FiberPool {
   Fiber& at(std::size_t index);  // makes what is missing below
   Fiber& take();
   void give_back(Fiber& fiber) { idle_.push_back(&fiber); }
-  /// Forgets what ran on the stacks; for a block that ended in the middle.
-  void abandon();
+  /// Forgets what ran on the stacks; for a block that ended in the middle. What it did comes before whoever acquires
+  /// the token.
+  void abandon(void* end_token);
 
  private:
   Fiber host_;

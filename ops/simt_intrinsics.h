@@ -37,6 +37,7 @@ struct alignas(16) float4 {
   float x, y, z, w;
 };
 struct dim3 {
+  // NOLINTNEXTLINE(google-explicit-constructor): a 1-dimensional one is written as a number
   constexpr dim3(unsigned wide = 1, unsigned high = 1, unsigned deep = 1) : x(wide), y(high), z(deep) {}
   unsigned x, y, z;
 };

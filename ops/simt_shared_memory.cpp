@@ -26,8 +26,6 @@ constexpr std::size_t kArena = 512 * 1024;  // with the red zones of all arrays 
 constexpr char kCanary = '\xc5';
 constexpr int kEmpty = 0xff;
 
-std::string at(Place where) { return std::string(where.file_name()) + ":" + std::to_string(where.line()); }
-
 // Not memset: ThreadSanitizer would take it for a kernel's.
 void fill_canary(char* from, std::size_t bytes) {
   for (volatile char* p = from; p != from + bytes; ++p) *p = kCanary;
@@ -76,7 +74,7 @@ void SharedMemory::begin_block(std::size_t dynamic_bytes) {
 
 std::size_t SharedMemory::place(std::size_t bytes, std::size_t alignment) {
   if (count_ == 0) {
-    if (!SIMT_ASAN && !kRaceDetection) fill_canary(base_ + top_, kRedZone);
+    if (!SIMT_ASAN) fill_canary(base_ + top_, kRedZone);
     top_ += kRedZone;
   }
   const std::size_t begin = (top_ + alignment - 1) / alignment * alignment;
@@ -84,22 +82,23 @@ std::size_t SharedMemory::place(std::size_t bytes, std::size_t alignment) {
 #if SIMT_ASAN
   __asan_unpoison_memory_region(base_ + begin, bytes);
 #endif
-  if (!SIMT_ASAN && !kRaceDetection) fill_canary(base_ + end, kRedZone);
+  if (!SIMT_ASAN) fill_canary(base_ + end, kRedZone);
   top_ = end + kRedZone;
   return begin;
 }
 
-void* SharedMemory::array(const void* tag, const char* name, std::size_t bytes, std::size_t alignment, Place where) {
+void* SharedMemory::array(const void* tag, const char* name, std::size_t bytes, std::size_t alignment,
+                          const Place& where) {
   for (std::size_t i = 1; i < count_; ++i)
     if (arrays_[i].tag == tag) return base_ + arrays_[i].begin;
-  if (count_ == arrays_.size()) throw Error("a block with more than 63 shared arrays, at " + at(where));
+  if (count_ == arrays_.size()) throw Error("a block with more than 63 shared arrays, at " + where.text());
   static_bytes_ += bytes;
-  const std::string bytes_here = std::to_string(bytes) + " bytes at " + at(where);
+  const auto bytes_here = [&] { return std::to_string(bytes) + " bytes at " + where.text(); };
   if (static_bytes_ > kStaticLimit)
-    throw Error("too much shared memory: with '" + std::string(name) + "' (" + bytes_here + ") a block has " +
+    throw Error("too much shared memory: with '" + std::string(name) + "' (" + bytes_here() + ") a block has " +
                 std::to_string(static_bytes_) + " static bytes, the limit is " + std::to_string(kStaticLimit));
   if (static_bytes_ + dynamic_bytes_ > kBlockLimit)
-    throw Error("too much shared memory: with '" + std::string(name) + "' (" + bytes_here + ") a block has " +
+    throw Error("too much shared memory: with '" + std::string(name) + "' (" + bytes_here() + ") a block has " +
                 std::to_string(static_bytes_ + dynamic_bytes_) + " bytes, the limit is " + std::to_string(kBlockLimit));
   const std::size_t begin = place(bytes, alignment < 16 ? 16 : alignment);
   arrays_[count_++] = {tag, name, begin, begin + bytes, where};
@@ -107,7 +106,7 @@ void* SharedMemory::array(const void* tag, const char* name, std::size_t bytes, 
 }
 
 std::string SharedMemory::damage() const {
-  if (SIMT_ASAN || kRaceDetection) return {};
+  if (SIMT_ASAN) return {};
   const auto damaged = [&](std::size_t begin) {
     for (std::size_t i = begin; i < begin + kRedZone; ++i)
       if (base_[i] != kCanary) return true;
@@ -119,8 +118,7 @@ std::string SharedMemory::damage() const {
     if (!damaged(array.end)) continue;
     std::string found = "a write past the end of shared '" + std::string(array.name) + "' (" +
                         std::to_string(array.end - array.begin) + " bytes";
-    return array.tag == nullptr ? found + ")"
-                                : found + ", " + at(array.where) + ", in " + array.where.function_name() + ")";
+    return array.tag == nullptr ? found + ")" : found + ", " + array.where.text() + ")";
   }
   return {};
 }

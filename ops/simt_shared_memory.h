@@ -19,7 +19,7 @@ class SharedMemory {
 
   void begin_block(std::size_t dynamic_bytes);
   void* dynamic() const { return base_ + arrays_.front().begin; }
-  void* array(const void* tag, const char* name, std::size_t bytes, std::size_t alignment, Place where);
+  void* array(const void* tag, const char* name, std::size_t bytes, std::size_t alignment, const Place& where);
   /// The array with a damaged red zone, described; empty if there is none.
   std::string damage() const;
   std::int64_t used_bytes() const { return static_cast<std::int64_t>(static_bytes_ + dynamic_bytes_); }

@@ -31,12 +31,11 @@ const char* name_of(WarpOp op) {
   }
 }
 
-std::string text(const WarpCall& call, Place where) {
+std::string text(const WarpCall& call, const Place& where) {
   constexpr char kDigits[] = "0123456789abcdef";
   std::string mask;
   for (int shift = 28; shift >= 0; shift -= 4) mask += kDigits[call.mask >> shift & 15];
-  return std::string(name_of(call.op)) + " with mask 0x" + mask + " at " + where.file_name() + ":" +
-         std::to_string(where.line()) + " in " + where.function_name();
+  return std::string(name_of(call.op)) + " with mask 0x" + mask + " at " + where.text();
 }
 
 std::uint64_t combine(WarpOp op, std::uint64_t a, std::uint64_t b) {
@@ -66,13 +65,14 @@ std::uint64_t combine(WarpOp op, std::uint64_t a, std::uint64_t b) {
 int source_lane(const WarpCall& call, int lane) {
   const int first = lane & ~(call.width - 1);
   const int last = first + call.width - 1;
+  const auto distance = static_cast<unsigned>(call.lane);
   switch (call.op) {
     case WarpOp::shuffle:
       return first | (call.lane & (call.width - 1));
     case WarpOp::shuffle_up:
-      return call.lane > lane - first ? lane : lane - call.lane;
+      return distance > static_cast<unsigned>(lane - first) ? lane : lane - call.lane;
     case WarpOp::shuffle_down:
-      return call.lane > last - lane ? lane : lane + call.lane;
+      return distance > static_cast<unsigned>(last - lane) ? lane : lane + call.lane;
     default:
       break;
   }
@@ -84,7 +84,7 @@ bool shuffles(WarpOp op) { return op >= WarpOp::shuffle && op <= WarpOp::shuffle
 
 }  // namespace
 
-void BlockRunner::check_group(const WarpCall& call, Place where) const {
+void BlockRunner::check_call(const WarpCall& call, const Place& where) const {
   const Warp& warp = warps_[current_ / kLanes];
   const unsigned lane = current_ % kLanes;
   const auto wrong = [&](const std::string& what) { throw Error(text(call, where) + ": " + what); };
@@ -96,18 +96,22 @@ void BlockRunner::check_group(const WarpCall& call, Place where) const {
   if (shuffles(call.op) &&
       (call.width < 1 || call.width > 32 || !std::has_single_bit(static_cast<unsigned>(call.width))))
     wrong("the width is " + std::to_string(call.width) + "; it must be a power of two, 32 at most");
-  for (unsigned other = 0; other < kLanes; ++other) {
-    if ((call.mask >> other & 1) == 0 || other == lane) continue;
-    const unsigned index = current_ / kLanes * kLanes + other;
-    const Thread& t = threads_[index];
-    if (t.state == State::waits_for_block) wrong(describe(index));
-    if (t.state != State::waits_for_warp) continue;
-    if (!same_place(t.where, where) || t.call.op != call.op) wrong(describe(index) + ", another one");
-    if (t.call.mask != call.mask) wrong(describe(index) + " with another mask");
-  }
+  const unsigned first = current_ - lane;
+  if (const unsigned elsewhere = call.mask & warp.at_block; elsewhere != 0)
+    wrong(describe(first + static_cast<unsigned>(std::countr_zero(elsewhere))));
+  // One of those that wait, early; all of them when the last has come.
+  if (const unsigned others = call.mask & warp.waiting; others != 0)
+    check_same(first + static_cast<unsigned>(std::countr_zero(others)), call, where);
   if (!shuffles(call.op)) return;
   const int source = source_lane(call, static_cast<int>(lane));
   if ((call.mask >> source & 1) == 0) wrong("reads from lane " + std::to_string(source) + ", which does not take part");
+}
+
+void BlockRunner::check_same(unsigned other, const WarpCall& call, const Place& where) const {
+  const Thread& t = threads_[other];
+  if (!same_place(t.where, where) || t.call.op != call.op)
+    throw Error(text(call, where) + ": " + describe(other) + ", another one");
+  if (t.call.mask != call.mask) throw Error(text(call, where) + ": " + describe(other) + " with another mask");
 }
 
 void BlockRunner::finish_group(unsigned warp, const WarpCall& call) {
@@ -116,6 +120,7 @@ void BlockRunner::finish_group(unsigned warp, const WarpCall& call) {
   bool first = true;
   for (unsigned rest = call.mask; rest != 0; rest &= rest - 1) {
     const auto lane = static_cast<unsigned>(std::countr_zero(rest));
+    check_same(warp * kLanes + lane, call, lanes[current_ % kLanes].where);
     std::uint64_t value = lanes[lane].call.value;
     if (call.op == WarpOp::ballot) value <<= lane;
     whole = first ? value : combine(call.op, whole, value);
@@ -130,8 +135,8 @@ void BlockRunner::finish_group(unsigned warp, const WarpCall& call) {
   }
 }
 
-std::uint64_t BlockRunner::warp_operation(const WarpCall& call, Place where) {
-  check_group(call, where);
+std::uint64_t BlockRunner::warp_operation(const WarpCall& call, const Place& where) {
+  check_call(call, where);
   const unsigned warp = current_ / kLanes;
   Thread& self = threads_[current_];
   self.where = where;
@@ -144,12 +149,10 @@ std::uint64_t BlockRunner::warp_operation(const WarpCall& call, Place where) {
     token = shared_.warp_token(warp, static_cast<unsigned>(std::countr_zero(call.mask)), syncs % 2);
     release_order(token);
   }
-  bool complete = true;
-  for (unsigned rest = call.mask; complete && rest != 0; rest &= rest - 1) {
-    const Thread& t = threads_[warp * kLanes + static_cast<unsigned>(std::countr_zero(rest))];
-    complete = t.state == State::waits_for_warp;
-  }
-  if (complete) {
+  unsigned& waiting = warps_[warp].waiting;
+  waiting |= 1U << current_ % kLanes;
+  if ((waiting & call.mask) == call.mask) {
+    waiting &= ~call.mask;
     ++syncs;
     finish_group(warp, call);
   }

@@ -1,6 +1,8 @@
 // The output matrix of a language model with its label-smoothed cross-entropy (Szegedy et al. 2016, as fairseq sums
 // it): logits exist for a slice of tokens at a time. In training the gradients of what it reads are made with them,
 // since the loss is the end of the graph: no logit is computed twice and none is kept.
+#include "vocabulary_loss.h"
+
 #include <cmath>
 
 #include "accumulation.h"
@@ -12,21 +14,9 @@
 namespace thimble {
 namespace {
 
+using namespace vocabulary_loss;
+
 constexpr std::int64_t kChunks = 8;
-constexpr const char* kKind = "vocabulary_loss";
-
-enum Input : std::size_t { kX, kWeights, kTargets, kLengths };
-enum Output : std::size_t { kLoss, kNll, kInputGradient, kWeightsGradient };
-
-struct LossSizes {
-  std::int64_t sentences, room, channels, vocabulary, slice;
-
-  static LossSizes of(const OpShape& shape) {
-    const std::vector<std::int64_t>& x = shape.inputs[kX].shape;
-    return {x[0], x[1], x[2], shape.inputs[kWeights].shape[0],
-            std::min(int_attribute(shape.attributes, "slice"), x[0] * x[1])};
-  }
-};
 
 // What a slice of tokens needs: where each lies, its input, the gradient of that, its logits and its loss.
 struct Slice {

@@ -141,6 +141,9 @@ struct Runtime::Impl final : ProgramView {
     if (device == nullptr && memory.is_host_accessible() && plan.device.backend != "cpu")
       throw InvalidArgument("runtime: the plan is for device '" + plan.device.name + "' (" + plan.device.backend +
                             "), not for the CPU; plan again, or open that device");
+    if (device != nullptr && plan.device.backend == "cpu")
+      throw InvalidArgument("runtime: the plan is for the CPU, not for device '" + std::string(device->name()) +
+                            "'; plan again with --device");
     if (device != nullptr) staging.emplace(*device, plan);
     for (const Program& program : plan.programs)
       programs.push_back(prepare(program, r, plan.device, device != nullptr || memory.is_host_accessible()));

@@ -53,8 +53,8 @@ void add_bleu(const EvalOptions& options, const Plan& plan, const TextFolder& te
 
 // In the plan's arena, which is gone when a search needs one.
 nlohmann::ordered_json evaluate(const EvalOptions& options, const Plan& plan, const TrainingData& data) {
-  HostMemory memory;
-  Runtime runtime(plan, registry(), memory);
+  OpenRuntime open(plan);
+  Runtime& runtime = open.runtime();
   const auto job = make_training_job(runtime, data, {.steps = 1}, false);
   job->run().load_initial(options.checkpoint);
   nlohmann::ordered_json report{{"data", data.text ? options.data : data.pictures.test.name}};

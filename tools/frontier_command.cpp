@@ -95,7 +95,7 @@ int run_frontier(FrontierOptions options) {
   const std::string title = model +
                             (is_text ? ", " + std::to_string(options.model.max_tokens) + " tokens a side, "
                                      : ", batch " + std::to_string(batch) + ", norm " + options.model.norm + ", ") +
-                            options.model.device;
+                            options.model.device.name;
   if (!options.picture.empty()) write_file(options.picture, draw(points, title));
   if (options.json) {
     const nlohmann::ordered_json hash = all.calibration ? nlohmann::ordered_json(all.calibration->hash()) : nullptr;

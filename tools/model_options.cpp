@@ -7,7 +7,6 @@
 #include <cstdio>
 #include <fstream>
 #include <sstream>
-#include <thread>
 
 #include "thimble/error.h"
 #include "thimble/ops.h"
@@ -159,8 +158,7 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
                "measure the ops on this machine first; predicted times are then measured ones, not a roofline's");
   app.add_option("--calibration", options.calibration,
                  "the table of measured ops: read, or with --calibrate written (else beside the plan)");
-  app.add_option("--device", options.device)->capture_default_str()->check(CLI::IsMember({"cpu"}));
-  app.add_option("--threads", options.threads, "0: as many as the machine has")->check(CLI::Range(0, 256));
+  add_device_options(app, options.device);
   app.add_option("--planner-seed", options.planner_seed)->capture_default_str();
   const auto note = [&](const char* name, std::vector<std::string>& given) {
     app.get_option(name)->each([&given, name](const std::string&) { given.emplace_back(name); });
@@ -201,7 +199,8 @@ TrainingChoices training_choices(const ModelOptions& options) {
   choices.sgd.nesterov = options.optimizer.empty() || options.optimizer == "nesterov";
   choices.sgd.weight_decay = options.weight_decay.value_or(choices.sgd.weight_decay);
   choices.sgd.accumulate_in_momentum = options.accumulate == "momentum";
-  choices.device = device_of_threads(options.threads);
+  choices.device = describe(options.device);
+  add_kernels_for(choices.device);
   choices.planner_seed = options.planner_seed;
   if (options.sizes) {
     choices.train_samples = options.sizes->train_samples;
@@ -236,7 +235,8 @@ TranslationChoices translation_choices(const ModelOptions& options) {
       make_buckets(options.sizes ? options.sizes->rooms : usual_rooms(options.longest), options.max_tokens);
   if (options.chunk != "auto") choices.chunk = parse_chunk(options.chunk, options.max_tokens);
   choices.adam.weight_decay = options.weight_decay.value_or(choices.adam.weight_decay);
-  choices.device = device_of_threads(options.threads);
+  choices.device = describe(options.device);
+  add_kernels_for(choices.device);
   choices.planner_seed = options.planner_seed;
   return choices;
 }
@@ -295,21 +295,6 @@ std::optional<Bytes> budget_bytes(const ModelOptions& options) {
   return parse_bytes(options.budget);
 }
 
-DeviceDescription device_of_threads(int threads) {
-  DeviceDescription device;
-  device.threads = threads > 0 ? threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  return device;
-}
-
-const OpRegistry& registry() {
-  static const OpRegistry all = [] {
-    OpRegistry made;
-    register_ops(made);
-    return made;
-  }();
-  return all;
-}
-
 std::string read_file(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   if (!in) throw EnvironmentError("cannot read '" + path + "': no such file, or no right to");
@@ -329,6 +314,10 @@ void write_file(const std::string& path, const std::string& text) {
   }
 }
 
-Plan load_plan(const std::string& path) { return read_plan(read_file(path), path); }
+Plan load_plan(const std::string& path) {
+  Plan plan = read_plan(read_file(path), path);
+  add_kernels_for(plan.device);
+  return plan;
+}
 
 }  // namespace thimble

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "devices.h"
 #include "thimble/calibration.h"
 #include "thimble/planner.h"
 #include "thimble/training_plan.h"
@@ -37,8 +38,7 @@ struct ModelOptions {
   std::string remat = "auto";
   std::string accumulate = "gradient";
   std::string loops = "auto";
-  std::string device = "cpu";
-  int threads = 0;  ///< 0: as many as the machine has
+  DeviceOptions device;
   std::uint64_t planner_seed = 0;
   bool calibrate = false;
   std::string calibration;             ///< the table to read, or with `calibrate` to write
@@ -106,12 +106,7 @@ PlannedTraining plan_training(const ModelOptions& options, const TrainingRequest
 /// The budget in bytes, if one was given. Throws InvalidArgument.
 std::optional<Bytes> budget_bytes(const ModelOptions& options);
 
-/// This machine with so many threads; 0: as many as it has.
-DeviceDescription device_of_threads(int threads);
-
-/// Everything the registry holds: the ops of ops/.
-const OpRegistry& registry();
-
+/// With the kernels that its device needs.
 Plan load_plan(const std::string& path);
 /// Temporary name, then rename. Throws EnvironmentError.
 void write_file(const std::string& path, const std::string& text);

@@ -27,7 +27,7 @@ std::unique_ptr<Translator> make_translator(const Plan& plan, const std::string&
   auto translator = std::make_unique<Translator>(
       translation_choices_of(plan).model, registry(),
       TranslatorOptions{
-          .sentences = options.sentences, .beam = options.beam, .device = device_of_threads(options.threads)});
+          .sentences = options.sentences, .beam = options.beam, .device = describe({.threads = options.threads})});
   translator->load(checkpoint);
   return translator;
 }

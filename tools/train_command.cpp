@@ -230,9 +230,8 @@ int run_train(const TrainOptions& options) {
   const auto in_run = [&](const char* file) { return options.out.empty() ? std::string() : options.out + "/" + file; };
   const std::string checkpoint = in_run("checkpoint.safetensors");
 
-  HostMemory memory;
-  Runtime runtime(plan, registry(), memory, {.poison = options.poison, .canaries = options.canaries});
-  runtime.arena().touch_all_pages();
+  OpenRuntime open(plan, {.poison = options.poison, .canaries = options.canaries});
+  Runtime& runtime = open.runtime();
   const auto job = make_training_job(runtime, data,
                                      {.epochs = options.epochs,
                                       .steps = options.steps,

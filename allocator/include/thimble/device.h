@@ -16,6 +16,10 @@
 
 namespace thimble {
 
+struct DeviceMemory {
+  Bytes free, total;
+};
+
 /// Work that was recorded once, with the addresses it had, and is enqueued as a whole.
 class CapturedWork {
  public:
@@ -30,6 +34,8 @@ class Device {
   virtual Memory& memory() = 0;
   /// Host memory that the device copies from and to without a detour.
   virtual Memory& staging() = 0;
+  /// Of the device as a whole, whoever uses it.
+  virtual DeviceMemory memory_info() = 0;
   /// What KernelArguments::stream is.
   virtual void* stream() = 0;
   // Both are enqueued; the host side has to stay until they are done.

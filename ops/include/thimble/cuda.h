@@ -43,4 +43,7 @@ std::shared_ptr<const CudaBackend> emulated_cuda(DeviceDescription device);
 /// Known devices by name: "h100", "h200". Throws InvalidArgument that names them.
 DeviceDescription cuda_description(const std::string& name);
 
+/// What cuDNN says of a known device, in its own JSON, so that it can be asked without one; empty for others.
+std::string cudnn_properties(const std::string& name);
+
 }  // namespace thimble

@@ -1,0 +1,80 @@
+// Adam on CUDA, element by element as on the CPU. What all elements share comes from the step's scalars in device
+// memory, so the first thread of every block makes it while the others wait for their values.
+#include "cuda_ops.h"
+#include "quads.h"
+
+namespace thimble {
+namespace {
+
+struct Given {
+  double beta1, beta2, epsilon, weight_decay;
+};
+
+struct Rates {
+  float beta1, beta2, epsilon, step_size, decay;  // decay: of the weight in this step
+};
+
+// base^exponent by squaring, which is exact enough for what is rounded to a float.
+__device__ double power(double base, std::int64_t exponent) {
+  double result = 1;
+  for (; exponent > 0; exponent /= 2, base *= base)
+    if (exponent % 2 != 0) result *= base;
+  return result;
+}
+
+__device__ Rates rates_of(const Given& given, const StepScalars& scalars) {
+  const std::int64_t steps = scalars.step + 1;
+  const double rate = static_cast<double>(scalars.learning_rate);
+  const double size = rate * sqrt(1 - power(given.beta2, steps)) / (1 - power(given.beta1, steps));
+  return {static_cast<float>(given.beta1), static_cast<float>(given.beta2), static_cast<float>(given.epsilon),
+          static_cast<float>(size), static_cast<float>(rate * given.weight_decay)};
+}
+
+// Each output may be the storage of the input it is a new version of.
+template <bool kWhole>
+__global__ void adam_update_kernel(Given given, const StepScalars* scalars, const float* weight, const float* gradient,
+                                   const float* first, const float* second, float* new_weight, float* new_first,
+                                   float* new_second, std::int64_t n) {
+  SIMT_SHARED(Rates, shared, [1]);
+  const std::int64_t at = global_thread() * kQuad;
+  const float4 w = load_quad<kWhole>(weight, at, n), g = load_quad<kWhole>(gradient, at, n);
+  float4 m = load_quad<kWhole>(first, at, n), v = load_quad<kWhole>(second, at, n);
+  if (threadIdx.x == 0) shared[0] = rates_of(given, *scalars);
+  __syncthreads();
+  const Rates r = shared[0];
+  m = map_quad([&](float m1, float g1) { return r.beta1 * m1 + (1 - r.beta1) * g1; }, m, g);
+  v = map_quad([&](float v1, float g1) { return r.beta2 * v1 + (1 - r.beta2) * g1 * g1; }, v, g);
+  store_quad<kWhole>(new_first, at, n, m);
+  store_quad<kWhole>(new_second, at, n, v);
+  const auto step = [&](float w1, float m1, float v1) {
+    return w1 - r.decay * w1 - r.step_size * (m1 / (sqrtf(v1) + r.epsilon));
+  };
+  store_quad<kWhole>(new_weight, at, n, map_quad(step, w, m, v));
+}
+
+template <bool kWhole>
+void launch_update(const OpShape& shape, const KernelArguments& a) {
+  const Given given{real_attribute(shape.attributes, "beta1"), real_attribute(shape.attributes, "beta2"),
+                    real_attribute(shape.attributes, "epsilon"), real_attribute(shape.attributes, "weight_decay")};
+  const std::int64_t n = element_count(shape.inputs[0]);
+  simt::launch(adam_update_kernel<kWhole>, blocks_for(n, kQuad), kBlock, 0, stream_of(a), given, a.scalars,
+               floats(a.inputs[0]), floats(a.inputs[1]), floats(a.inputs[2]), floats(a.inputs[3]), floats(a.outputs[0]),
+               floats(a.outputs[1]), floats(a.outputs[2]), n);
+}
+
+void run(const OpShape& shape, const KernelArguments& a) {
+  if (lie_in_quads(element_count(shape.inputs[0]),
+                   {a.inputs[0], a.inputs[1], a.inputs[2], a.inputs[3], a.outputs[0], a.outputs[1], a.outputs[2]}))
+    launch_update<true>(shape, a);
+  else
+    launch_update<false>(shape, a);
+}
+
+}  // namespace
+
+void register_adam_update_cuda(OpRegistry& registry) {
+  registry.add_kernels("adam_update", kCudaBackend,
+                       {.workspace = {}, .make_kernel = [](const OpShape& s) { return function_kernel(s, run); }});
+}
+
+}  // namespace thimble
