@@ -34,7 +34,6 @@ __global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, 4)
     }
     __syncwarp();  // it is cleared next
   }
-  __syncwarp();
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     for (int h = f.lanes; h < 32; h *= 2) total[i] += __shfl_xor_sync(kWholeWarp, total[i], h);
