@@ -231,16 +231,14 @@ void launch_normalize(const NormForward& norm, const MomentSums& of, float* mean
 
 }  // namespace
 
-// Of one sample, parts of a size; of the batch, as many as there are processors for, but no more than every block that
-// applies the sums can add up in passing.
+// Of one sample, parts of a size; of the batch, as many as there are processors for.
 NormParts NormParts::of(const NormRows& r) {
-  constexpr std::int64_t kBlocks = 264, kMostParts = 256, kMostSums = 2048;
+  constexpr std::int64_t kBlocks = 264;
   const int slice = summing_slice(r.channels);
   const std::int64_t slots = kSummingThreads / lanes_of(slice), slices = (r.channels + slice - 1) / slice;
   std::int64_t rows_per_part = std::min(kMostRows, 16 * slots);
   if (!r.is_per_sample) {
-    const std::int64_t most = std::min(kMostParts, kMostSums / std::min<std::int64_t>(r.channels, kWidestSlice));
-    std::int64_t parts = std::min({most, (kBlocks + slices - 1) / slices, (r.rows() + slots - 1) / slots});
+    std::int64_t parts = std::min((kBlocks + slices - 1) / slices, (r.rows() + slots - 1) / slots);
     parts = std::max(parts, (r.rows() + kMostRows - 1) / kMostRows);
     rows_per_part = (r.rows() + parts - 1) / parts;
   }
@@ -260,8 +258,9 @@ void launch_moments(const NormRows& rows, std::int64_t groups, const float* x, f
 }
 
 void launch_norm(const NormForward& norm, float* mean, float* variance, std::byte* workspace, cudaStream_t stream) {
-  const MomentSums of = launch_moment_sums(norm.rows, norm.groups, norm.x, mean, variance, workspace, stream);
-  launch_normalize(norm, of, mean, variance, stream);
+  // Three launches: moments that every block adds up for itself cost more than they save.
+  launch_moments(norm.rows, norm.groups, norm.x, mean, variance, workspace, stream);
+  launch_norm_inference(norm, mean, variance, stream);
 }
 
 void launch_norm_inference(const NormForward& norm, const float* mean, const float* variance, cudaStream_t stream) {
