@@ -128,6 +128,8 @@ constexpr Variant kFloatVariants[] = {
     variant<FloatTile<8, 2, 8, 1>, 8>(0.8),  variant<FloatTile<8, 1, 8, 4>, 2>(0.8),
     variant<FloatTile<8, 1, 8, 2>, 4>(0.75), variant<FloatTile<8, 1, 8, 1>, 8>(0.65),
     variant<FloatTile<8, 1, 4, 2>, 4>(0.75), variant<FloatTile<8, 1, 4, 1>, 8>(0.65),
+    variant<FloatTile<8, 1, 2, 2>, 4>(0.7),  variant<FloatTile<8, 1, 2, 1>, 8>(0.6),
+    variant<FloatTile<8, 1, 1, 1>, 8>(0.5),  variant<FloatTile<4, 1, 1, 1>, 8>(0.35),
 };
 
 std::span<const Variant> variants(ConvolutionMath math) {
