@@ -79,7 +79,9 @@ class Trained(Model):
 
     def convolve(self, name, x, mask, causal):
         x = self.linear(name + ".in", x) * mask[:, :, None]
-        taps = self.w[name + ".taps.weight"]
+        return self.linear(name + ".out", self.band_products(x, self.w[name + ".taps.weight"], causal))
+
+    def band_products(self, x, taps, causal):
         sentences, room, channels = x.shape
         kernel = taps.shape[0] // self.heads
         weights = self.drop(torch.softmax(F.linear(x, taps).view(sentences, room, self.heads, kernel), -1), 0.1)
@@ -90,8 +92,7 @@ class Trained(Model):
                         (room * (room + kernel - 1), room + kernel, 1)).copy_(weights)
         heads = x.view(sentences, room, self.heads, -1).transpose(1, 2).reshape(sentences * self.heads, room, -1)
         y = torch.bmm(band.narrow(2, left, room), heads)
-        y = y.view(sentences, self.heads, room, -1).transpose(1, 2).reshape(sentences, room, channels)
-        return self.linear(name + ".out", y)
+        return y.view(sentences, self.heads, room, -1).transpose(1, 2).reshape(sentences, room, channels)
 
 
 def pytorch_speed(options):

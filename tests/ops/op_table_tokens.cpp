@@ -60,6 +60,9 @@ void add_embeddings(std::vector<Row>& rows) {
   row("embedding", 4, 9, 11, 16);
   row("embedding_one_token", 1, 1, 1, 4);
   row("embedding_wide", 7, 33, 200, 72);
+  row("embedding_narrow", 3, 5, 9, 6);
+  row("embedding_frequent_ids", 12, 250, 2, 4);
+  row("embedding_large_table", 3, 4, 1100, 516);
 }
 
 void add_layer_norms(std::vector<Row>& rows) {
@@ -78,6 +81,10 @@ void add_layer_norms(std::vector<Row>& rows) {
   row("layer_norm", {5, 7, 64}, 0);
   row("layer_norm_odd", {3, 21}, 0);
   row("layer_norm_many_rows", {9, 33, 40}, 0);
+  row("layer_norm_odd_rows_of_many_vectors", {3, 3, 701}, 0);
+  row("layer_norm_500", {3, 4, 500}, 0);
+  row("layer_norm_1024", {3, 4, 1024}, 0);
+  row("layer_norm_1031", {3, 9, 1031}, 0);
   row("layer_norm_mean_of_100_deviations", {4, 6, 48}, 100);
 }
 
@@ -169,15 +176,19 @@ void add_vocabulary_losses(std::vector<Row>& rows) {
 }
 
 void add_adam(std::vector<Row>& rows) {
-  std::vector<RowInput> inputs(4, weights({5, 7, 3}));
-  inputs[3] = positive({5, 7, 3});
-  rows.push_back({"adam",
-                  "adam_update",
-                  inputs,
-                  {{"beta1", 0.9}, {"beta2", 0.98}, {"epsilon", 1e-8}, {"weight_decay", 1e-4}},
-                  1e-6,
-                  kFewRoundings,
-                  rows.size()});
+  const auto row = [&](const std::string& name, const Shape& weight) {
+    std::vector<RowInput> inputs(4, weights(weight));
+    inputs[3] = positive(weight);
+    rows.push_back({name,
+                    "adam_update",
+                    inputs,
+                    {{"beta1", 0.9}, {"beta2", 0.98}, {"epsilon", 1e-8}, {"weight_decay", 1e-4}},
+                    1e-6,
+                    kFewRoundings,
+                    rows.size()});
+  };
+  row("adam", {5, 7, 3});
+  row("adam_many_values", {300, 11});
 }
 
 }  // namespace
