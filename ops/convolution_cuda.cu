@@ -46,8 +46,9 @@ struct FloatTile {
     const int ins = call.source.channels - step.channel, outs = call.out_channels - work.first_channel;
     const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
     if (call.w_in_pitch < call.w_out_pitch) {
-      // What is read and its taps are neighbours: eight of those for each of four made channels, a quarter of these.
-      constexpr int kParts = 4, kOuts = kChannels / (4 * kParts);
+      // What is read and its taps are neighbours: eight of those for each of four made channels, a quarter of these or
+      // all.
+      constexpr int kParts = kChannels < 16 ? kChannels / 4 : 4, kOuts = kChannels / (4 * kParts);
       const int run = call.block_channels * work.taps, runs = tiles_of(run, 8);
       for (int e = thread / 32; e < runs * kParts; e += threads / 32) {
         const int out = e % kParts * 4 * kOuts + thread % 4, j = e / kParts * 8 + thread / 4 % 8;
@@ -128,6 +129,8 @@ constexpr Variant kFloatVariants[] = {
     variant<FloatTile<8, 2, 8, 1>, 8>(0.8),  variant<FloatTile<8, 1, 8, 4>, 2>(0.8),
     variant<FloatTile<8, 1, 8, 2>, 4>(0.75), variant<FloatTile<8, 1, 8, 1>, 8>(0.65),
     variant<FloatTile<8, 1, 4, 2>, 4>(0.75), variant<FloatTile<8, 1, 4, 1>, 8>(0.65),
+    variant<FloatTile<8, 1, 2, 2>, 4>(0.7),  variant<FloatTile<8, 1, 2, 1>, 8>(0.6),
+    variant<FloatTile<8, 1, 1, 1>, 8>(0.5),  variant<FloatTile<4, 1, 1, 1>, 8>(0.35),
 };
 
 std::span<const Variant> variants(ConvolutionMath math) {

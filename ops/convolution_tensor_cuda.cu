@@ -141,9 +141,10 @@ struct TensorTile {
 };
 
 constexpr Variant kTensorVariants[] = {
-    variant<TensorTile<2, 8, 4>, 2>(1.0), variant<TensorTile<2, 8, 2>, 4>(0.9),  variant<TensorTile<2, 8, 1>, 8>(0.75),
-    variant<TensorTile<2, 4, 4>, 2>(0.8), variant<TensorTile<2, 4, 2>, 4>(0.75), variant<TensorTile<2, 4, 1>, 8>(0.6),
-    variant<TensorTile<4, 2, 2>, 4>(0.6), variant<TensorTile<4, 2, 1>, 8>(0.5),
+    variant<TensorTile<2, 8, 4>, 2>(1.0),  variant<TensorTile<2, 8, 2>, 4>(0.9),  variant<TensorTile<2, 8, 1>, 8>(0.75),
+    variant<TensorTile<2, 4, 4>, 2>(0.8),  variant<TensorTile<2, 4, 2>, 4>(0.75), variant<TensorTile<2, 4, 1>, 8>(0.6),
+    variant<TensorTile<4, 2, 2>, 4>(0.6),  variant<TensorTile<4, 2, 1>, 8>(0.5),  variant<TensorTile<4, 1, 2>, 4>(0.4),
+    variant<TensorTile<4, 1, 1>, 8>(0.35),
 };
 
 }  // namespace
