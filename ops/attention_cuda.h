@@ -4,6 +4,7 @@
 
 #include "cuda_ops.h"
 #include "thimble/philox.h"
+#include "tokens.h"
 
 namespace thimble {
 
@@ -60,7 +61,7 @@ struct HeadOnDevice {
   /// What four probabilities from a column (a multiple of four) on are multiplied by: 0 where they are dropped.
   __device__ float4 drop_factors(const HeadsOnDevice& h, int row, int column) const {
     if (h.rate == 0) return make_float4(1, 1, 1, 1);
-    constexpr std::uint32_t kBlocksOfRow = 256;  // kMostPositions of tokens.h, four a block
+    constexpr std::uint32_t kBlocksOfRow = kMostPositions / 4;
     const auto block =
         (static_cast<std::uint32_t>(row) * static_cast<std::uint32_t>(h.heads) + static_cast<std::uint32_t>(head)) *
             kBlocksOfRow +

@@ -28,6 +28,8 @@ void add_linear_on_tokens(std::vector<Row>& rows) {
   row("linear_tokens", {5, 7, 24}, {40, 24}, true);
   row("linear_tokens_no_bias", {3, 50, 96}, {12, 96}, false);
   row("linear_tokens_many_tiles", {2, 80, 600}, {530, 600}, true);
+  row("linear_tokens_many_rows", {3, 200, 21}, {13, 21}, true);
+  row("linear_tokens_deep", {2, 5, 1100}, {35, 1100}, true);
 }
 
 void add_embeddings(std::vector<Row>& rows) {
@@ -151,6 +153,9 @@ void add_attentions(std::vector<Row>& rows) {
   row("attention_one_key", 3, 5, 1, 8, 1, 0);
   row("attention_one_query", 2, 1, 13, 6, 3, 0.1);
   row("attention_many_tiles", 2, 90, 300, 48, 2, 0.1);
+  row("attention_wide_heads", 2, 33, 20, 150, 2, 0.1);
+  row("attention_long", 2, 130, 140, 15, 3, 0.2);
+  rows.back().attributes["heads_at_once"] = std::int64_t{2};  // on CUDA
 }
 
 void add_vocabulary_losses(std::vector<Row>& rows) {
@@ -173,6 +178,7 @@ void add_vocabulary_losses(std::vector<Row>& rows) {
   row("vocabulary_loss_plain", {3, 5, 8}, 17, 0, 1000);
   row("vocabulary_loss_one_token_slices", {3, 4, 12}, 40, 0.1, 1);
   row("vocabulary_loss_many_tiles", {5, 40, 20}, 300, 0.2, 96);
+  row("vocabulary_loss_odd", {3, 5, 7}, 1101, 0.1, 4);
 }
 
 void add_adam(std::vector<Row>& rows) {
