@@ -251,7 +251,18 @@ __global__ void __launch_bounds__(kApplyingThreads, 3)
   make_factors<kSource>(in, grid, t, factors[0]);
   const int first_group = t.first / in.width;
   const int groups = (t.first + t.channels - 1) / in.width - first_group + 1;
-  for (int g = static_cast<int>(threadIdx.x) / 32; g < groups; g += kApplyingThreads / 32) {
+  if (in.width * from.parts == 1) {  // nothing to add up: a thread a channel
+    if (const int c = static_cast<int>(threadIdx.x); c < groups) {
+      const std::int64_t channel = t.segment * grid.channels + first_group + c;
+      const float2 pair = from.sums[channel * from.pitch];
+      const auto of_count =
+          static_cast<double>(in.gamma[first_group + c] * inverse_deviation(in.variance[channel], in.epsilon));
+      of_sums[c] = static_cast<float>(of_count * static_cast<double>(pair.x) / static_cast<double>(grid.rows));
+      of_products[c] = static_cast<float>(of_count * static_cast<double>(pair.y) / static_cast<double>(grid.rows));
+    }
+  }
+  for (int g = in.width * from.parts == 1 ? groups : static_cast<int>(threadIdx.x) / 32; g < groups;
+       g += kApplyingThreads / 32) {
     const SumPair of = group_gradient(in, from, grid, t, first_group + g);
     if (threadIdx.x % 32 != 0) continue;
     of_sums[g] = static_cast<float>(of.first);
