@@ -342,7 +342,7 @@ void launch_norm_gradient_sums(const NormGradientCuda& g, const NormParts& parts
 
 void launch_norm_gradient_apply(const NormGradientCuda& g, const NormParts& parts, const float2* sums,
                                 cudaStream_t stream) {
-  const SliceGrid grid = applying_grid(g.rows);
+  const SliceGrid grid = applying_grid(g.rows, kRowsAtOnce);
   const GradientInput in = input_of(g);
   const bool finishes = g.dgamma != nullptr;
   const GradientOutput out{g.after, g.dx, g.dgamma, g.dbeta, finishes ? static_cast<unsigned>(grid.slices) : 0u};
