@@ -216,7 +216,7 @@ MomentSums launch_moment_sums(const NormRows& rows, std::int64_t groups, const f
 
 void launch_normalize(const NormForward& norm, const MomentSums& of, float* mean, float* variance,
                       cudaStream_t stream) {
-  const SliceGrid grid = applying_grid(norm.rows);
+  const SliceGrid grid = applying_grid(norm.rows, kRowsAtOnce);
   const Affine affine{norm.gamma, norm.beta, norm.epsilon};
   const bool whole = has_whole_quads(norm.rows, {norm.x, norm.y});
   const bool with_mask = norm.mask != nullptr && are_slices_words(norm.rows);
