@@ -58,14 +58,8 @@ struct FloatTile {
     };
     const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
     if (call.w_in_pitch < call.w_out_pitch) {
-<<<<<<< HEAD
-      // What is read and its taps are neighbours: eight of those for each of four made channels, a quarter of these or
-      // all.
-      constexpr int kParts = kChannels < 16 ? kChannels / 4 : 4, kOuts = kChannels / (4 * kParts);
-=======
       // What is read and its taps are neighbours: eight of those for each of four made channels, a part of these.
       constexpr int kParts = kChannels >= 64 ? 2 : 1, kOuts = kChannels / (4 * kParts);
->>>>>>> h-conv
       const int run = call.block_channels * work.taps, runs = tiles_of(run, 8);
       for (int e = thread / 32; e < runs * kParts; e += threads / 32) {
         const int out = e % kParts * 4 * kOuts + thread % 4, j = e / kParts * 8 + thread / 4 % 8;

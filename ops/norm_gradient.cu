@@ -355,7 +355,7 @@ void with_source(Source source, Launch launch) {
 }
 
 void launch_apply(const NormGradientCuda& g, const GradientSums& sums, cudaStream_t stream) {
-  const SliceGrid grid = applying_grid(g.rows);
+  const SliceGrid grid = applying_grid(g.rows, kRowsAtOnce);
   const GradientInput in = input_of(g);
   const bool finishes = g.dgamma != nullptr;
   const GradientOutput out{g.after, g.dx, g.dgamma, g.dbeta, finishes ? static_cast<unsigned>(grid.slices) : 0u};
@@ -384,22 +384,8 @@ void launch_norm_gradient_sums(const NormGradientCuda& g, const NormParts& parts
 
 void launch_norm_gradient_apply(const NormGradientCuda& g, const NormParts& parts, const float2* sums,
                                 cudaStream_t stream) {
-<<<<<<< HEAD
   const auto count = static_cast<int>(parts.parts);
   launch_apply(g, {sums, count, count}, stream);
-=======
-  const SliceGrid grid = applying_grid(g.rows, kRowsAtOnce);
-  const GradientInput in = input_of(g);
-  const bool finishes = g.dgamma != nullptr;
-  const GradientOutput out{g.after, g.dx, g.dgamma, g.dbeta, finishes ? static_cast<unsigned>(grid.slices) : 0u};
-  const bool whole = has_whole_quads(g.rows, {in.dy, in.x, in.output, out.after, out.dx});
-  with_source(source_of(g), [&](auto source) {
-    constexpr Source kSource = decltype(source)::value;
-    simt::launch(whole ? gradient_apply_kernel<kSource, true> : gradient_apply_kernel<kSource, false>,
-                 grid.blocks() + out.finishing_blocks, kApplyingThreads, 0, stream, in,
-                 GradientSums{sums, static_cast<int>(parts.parts)}, grid, out);
-  });
->>>>>>> h-norm
 }
 
 void launch_norm_gradient_finish(const NormRows& rows, const NormParts& parts, const float2* sums, float* dgamma,
