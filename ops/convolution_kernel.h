@@ -73,7 +73,7 @@ __device__ inline BlockWork block_work(const TiledConvolution& call, int channel
   BlockWork work{};
   work.rows = axis_of(call, class_index / column_classes, call.rows, call.window_rows);
   work.columns = axis_of(call, class_index % column_classes, call.columns, call.window_columns);
-  work.tile = tile_at(call.tiles, tile, call.samples, work.rows.count, work.columns.count);
+  work.tile = tile_at(call.tiles, TileIndex::of(call.tiles, tile), call.samples, work.rows.count, work.columns.count);
   work.first_channel = channel_tile * channels_per_tile;
   const int taps = work.rows.taps * work.columns.taps;
   work.taps = call.reads_whole_window != 0 ? taps : min(taps, 1);

@@ -76,10 +76,26 @@ inline PixelTiles pixel_tiles(int samples, int rows, int columns, int pixels, in
   return best;
 }
 
-__device__ inline PixelTile tile_at(const PixelTiles& tiles, int index, int samples, int rows, int columns) {
-  const int column = index % tiles.column_tiles, rest = index / tiles.column_tiles;
-  const int row = rest % tiles.row_tiles, sample = rest / tiles.row_tiles;
-  PixelTile tile{sample * tiles.samples, row * tiles.rows, column * tiles.columns, 0, 0, 0};
+/// Which tile: those of a sample follow each other.
+struct TileIndex {
+  int sample, row, column;
+
+  __device__ static TileIndex of(const PixelTiles& tiles, int index) {
+    const int rest = index / tiles.column_tiles, sample = rest / tiles.row_tiles;
+    return {sample, rest - sample * tiles.row_tiles, index - rest * tiles.column_tiles};
+  }
+  __device__ void advance(const PixelTiles& tiles) {
+    if (++column < tiles.column_tiles) return;
+    column = 0;
+    if (++row < tiles.row_tiles) return;
+    row = 0;
+    ++sample;
+  }
+};
+
+__device__ inline PixelTile tile_at(const PixelTiles& tiles, const TileIndex& index, int samples, int rows,
+                                    int columns) {
+  PixelTile tile{index.sample * tiles.samples, index.row * tiles.rows, index.column * tiles.columns, 0, 0, 0};
   tile.samples = min(tiles.samples, samples - tile.sample);
   tile.rows = min(tiles.rows, rows - tile.row);
   tile.columns = min(tiles.columns, columns - tile.column);
@@ -107,6 +123,7 @@ inline bool moves_by_four(const float* data, int pixel_pitch, int channels) {
 }
 
 // Copies run while the thread does something else; `wait_for_copies` waits for its own, a barrier shows them to others.
+// What is not there is not read, whatever the address, and becomes zero.
 
 __device__ inline void copy_float(float* to, const float* from, bool is_there) {
 #if SIMT_GPU
@@ -188,21 +205,27 @@ struct PixelWindow {
   int sample;  ///< the first
 };
 
-// Calls visit(four floats in shared memory, offset in the picture, pixel, channel, whether it exists) for the thread's
-// own. Those that do not exist are visited as well, up to the four channels behind the last.
+// Calls visit(four floats in shared memory, the same in the picture, pixel, channel, whether it exists) for the
+// thread's own. Those that do not exist are visited as well, up to the four channels behind the last. A block's threads
+// are a multiple of the groups of four channels: a thread keeps to its channels.
 template <class Visit>
 __device__ inline void visit_pixels(const Pictures& from, const SharedPixels& layout, const TablePixel* table,
                                     const PixelWindow& window, float* shared, Visit visit) {
-  const int count = layout.pixels << layout.quads_log, mask = (1 << layout.quads_log) - 1;
-  for (int e = static_cast<int>(threadIdx.x); e < count; e += static_cast<int>(blockDim.x)) {
-    const int pixel = e >> layout.quads_log, quad = e & mask, c = window.channel + 4 * quad;
-    if (c >= from.channels + 4) continue;
-    const TablePixel at = table[pixel];
-    const bool exists = pixel < window.pixels && c < from.channels &&
-                        static_cast<unsigned>(window.row + at.row()) < static_cast<unsigned>(window.rows) &&
-                        static_cast<unsigned>(window.column + at.column()) < static_cast<unsigned>(window.columns);
-    visit(shared + pixel * layout.pixel_pitch + quad * layout.quad_pitch,
-          exists ? window.origin + (at.offset + 4 * quad) : 0, pixel, c, exists);
+  const int thread = static_cast<int>(threadIdx.x), step = static_cast<int>(blockDim.x) >> layout.quads_log;
+  const int quad = thread & ((1 << layout.quads_log) - 1), c = window.channel + 4 * quad;
+  if (c >= from.channels + 4) return;
+  const int there = c < from.channels ? window.pixels : 0;
+  const float* data = from.data + (window.origin + 4 * quad);
+  int pixel = thread >> layout.quads_log;
+  float* at = shared + pixel * layout.pixel_pitch + quad * layout.quad_pitch;
+  for (; pixel < layout.pixels; pixel += step, at += step * layout.pixel_pitch) {
+    const TablePixel place = table[pixel];
+    // No branches: all three are cheap.
+    const bool in_row = static_cast<unsigned>(window.row + place.row()) < static_cast<unsigned>(window.rows);
+    const bool in_column =
+        static_cast<unsigned>(window.column + place.column()) < static_cast<unsigned>(window.columns);
+    const bool exists = (static_cast<int>(pixel < there) & static_cast<int>(in_row) & static_cast<int>(in_column)) != 0;
+    visit(at, data + place.offset, pixel, c, exists);
   }
 }
 
@@ -210,16 +233,12 @@ __device__ inline void visit_pixels(const Pictures& from, const SharedPixels& la
 __device__ inline void copy_pixels(const Pictures& from, const SharedPixels& layout, const TablePixel* table,
                                    const PixelWindow& window, float* shared) {
   if (from.is_vector != 0) {
-    visit_pixels(from, layout, table, window, shared, [&](float* to, std::int64_t offset, int, int, bool exists) {
-      copy_four(to, from.data + offset, exists);
-    });
+    visit_pixels(from, layout, table, window, shared,
+                 [](float* to, const float* four, int, int, bool exists) { copy_four(to, four, exists); });
     return;
   }
-  visit_pixels(from, layout, table, window, shared, [&](float* to, std::int64_t offset, int, int c, bool exists) {
-    for (int i = 0; i < 4; ++i) {
-      const bool is_there = exists && c + i < from.channels;
-      copy_float(to + i, from.data + (is_there ? offset + i : 0), is_there);
-    }
+  visit_pixels(from, layout, table, window, shared, [&](float* to, const float* four, int, int c, bool exists) {
+    for (int i = 0; i < 4; ++i) copy_float(to + i, four + i, exists && c + i < from.channels);
   });
 }
 
@@ -250,14 +269,14 @@ __device__ inline void prepare_pixels(const Pictures& from, const PatchPrologue&
                                       const TablePixel* table, const PixelWindow& window, float* shared) {
   if (prologue.scale == nullptr) {
     if (!kRounds) return;
-    visit_pixels(from, layout, table, window, shared, [](float* at, std::int64_t, int, int, bool) {
+    visit_pixels(from, layout, table, window, shared, [](float* at, const float*, int, int, bool) {
       const float4 x = simt::load4(at);
       simt::store4(at, make_float4(to_tf32(x.x), to_tf32(x.y), to_tf32(x.z), to_tf32(x.w)));
     });
     return;
   }
   const bool is_vector = prologue.is_vector != 0 && from.channels % 4 == 0;
-  visit_pixels(from, layout, table, window, shared, [&](float* at, std::int64_t, int pixel, int c, bool exists) {
+  visit_pixels(from, layout, table, window, shared, [&](float* at, const float*, int pixel, int c, bool exists) {
     if (!exists) return;
     std::int64_t first = c;
     if (prologue.sample_pitch != 0)

@@ -45,7 +45,8 @@ struct WeightsConvolution {
 
 // What a block works on.
 struct WeightsBlock {
-  int made, read, tap;  // first channels of dy and of x, and the tap
+  int made, read;  // first channels of dy and of x
+  int tap, tap_row, tap_column;
   int tile, last_tile;
   int split;
 };
@@ -59,6 +60,8 @@ __device__ inline WeightsBlock weights_block(const WeightsConvolution& call, con
   block.made = index % call.made_tiles * parts.made;
   index /= call.made_tiles;
   block.tap = index % taps;
+  block.tap_row = block.tap / call.window_columns;
+  block.tap_column = block.tap % call.window_columns;
   block.split = index / taps;
   const std::int64_t tiles = call.tiles.count();
   block.tile = static_cast<int>(tiles * block.split / call.splits);
@@ -72,10 +75,11 @@ struct TileWindows {
   PixelWindow x, dy;
 };
 
-__device__ inline TileWindows tile_windows(const WeightsConvolution& call, const WeightsBlock& block, int index) {
+__device__ inline TileWindows tile_windows(const WeightsConvolution& call, const WeightsBlock& block,
+                                           const TileIndex& index) {
   const PixelTile tile = tile_at(call.tiles, index, call.samples, call.dy.rows, call.dy.columns);
-  const int row = tile.row * call.stride - call.pad + block.tap / call.window_columns;
-  const int column = tile.column * call.stride - call.pad + block.tap % call.window_columns;
+  const int row = tile.row * call.stride - call.pad + block.tap_row;
+  const int column = tile.column * call.stride - call.pad + block.tap_column;
   return {.tile = tile,
           .x = {.origin = call.x.pixel(tile.sample, row, column) + block.read,
                 .channel = block.read,
@@ -119,18 +123,19 @@ __device__ inline void multiply_tiles(const WeightsConvolution& call, const Weig
     copy_pixels(call.x, call.patch.shared, x_table, from.x, buffer);
     copy_pixels(call.dy, call.made_pixels, dy_table, from.dy, buffer + call.x_floats);
   };
-  TileWindows next = tile_windows(call, block, block.tile);
-  copy(next, shared);
+  TileIndex index = TileIndex::of(call.tiles, block.tile);
+  copy(tile_windows(call, block, index), shared);
   for (int t = block.tile; t < block.last_tile; ++t) {
     float* buffer = shared + (t - block.tile) % 2 * call.buffer_floats;
     wait_for_copies();
-    prepare_pixels<kRounds>(call.x, call.prologue, call.patch.shared, x_table, next.x, buffer);
+    if (kRounds || call.prologue.scale != nullptr)
+      prepare_pixels<kRounds>(call.x, call.prologue, call.patch.shared, x_table, tile_windows(call, block, index).x,
+                              buffer);
     __syncthreads();
-    const PixelTile tile = next.tile;
-    if (t + 1 < block.last_tile) {
-      next = tile_windows(call, block, t + 1);
-      copy(next, shared + (t + 1 - block.tile) % 2 * call.buffer_floats);
-    }
+    const PixelTile tile = tile_at(call.tiles, index, call.samples, call.dy.rows, call.dy.columns);
+    index.advance(call.tiles);
+    if (t + 1 < block.last_tile)
+      copy(tile_windows(call, block, index), shared + (t + 1 - block.tile) % 2 * call.buffer_floats);
     multiply(tile, buffer, buffer + call.x_floats);
   }
 }

@@ -16,12 +16,14 @@ __global__ void __launch_bounds__(kThreads, 2) sliding_weights_kernel(WeightsCon
   SIMT_DYN_SHARED(float, shared);
   const WeightsBlock block = weights_block(call, {kMade, kRead, kTaps});
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  const SmallDivisor per_sample = SmallDivisor::of(call.tiles.rows);
   float sums[kValues] = {};  // [output channel][input channel][tap]
   multiply_tiles<false>(call, block, shared, [&](const PixelTile& tile, const float* patch, const float* dy) {
     patch += lane % 4 / 2 * call.patch.shared.quad_pitch + lane % 2 * 2;
     dy += lane / 4 * 4;
-    for (int r = warp; r < tile.samples * tile.rows; r += kWarps) {
-      const int sample = r / tile.rows, row = r - sample * tile.rows;
+    for (int r = warp; r < tile.samples * call.tiles.rows; r += kWarps) {
+      const int sample = per_sample.quotient(r), row = r - sample * call.tiles.rows;
+      if (row >= tile.rows) continue;
       const float* x = patch + 4 * (sample * call.patch.rows + row * kStride) * call.patch.columns;
       const float* gradient = dy + (sample * call.tiles.rows + row) * call.tiles.columns * kMade;
       float2 seen[kWindow][kWindow];  // column q of the patch in place q % 3
