@@ -92,6 +92,7 @@ void add_best_tokens(std::vector<Row>& rows) {
   row("best_tokens_all_there_are", {3, 3, 12}, 13, 11, 2, 1);
   row("best_tokens_many_tiles", {20, 4, 20}, 531, 8, 2, 70);
   row("best_tokens_large_vocabulary", {3, 2, 8}, 1301, 12, 5, 4);
+  row("best_tokens_largest_vocabulary", {2, 1, 4}, 16500, 3, 5, 2);
 }
 
 }  // namespace
