@@ -1,6 +1,6 @@
 // Adam on CUDA, element by element as on the CPU. What all elements share comes from the step's scalars in device
 // memory, so the first thread of every block makes it while the others wait for their values.
-#include "cuda_ops.h"
+#include "element_wise_cuda.h"
 #include "quads.h"
 
 namespace thimble {
@@ -30,44 +30,52 @@ __device__ Rates rates_of(const Given& given, const StepScalars& scalars) {
           static_cast<float>(size), static_cast<float>(rate * given.weight_decay)};
 }
 
+__device__ float4 load(const float* from, std::int64_t at, bool is_quad) {
+  return is_quad ? simt::load4(from + at) : float4{from[at], 0, 0, 0};
+}
+__device__ void store(float* to, std::int64_t at, bool is_quad, float4 values) {
+  if (is_quad)
+    simt::store4(to + at, values);
+  else
+    to[at] = values.x;
+}
+
 // Each output may be the storage of the input it is a new version of.
-template <bool kWhole>
-__global__ void adam_update_kernel(Given given, const StepScalars* scalars, const float* weight, const float* gradient,
-                                   const float* first, const float* second, float* new_weight, float* new_first,
-                                   float* new_second, std::int64_t n) {
+__global__ void adam_update_kernel(Given given, const StepScalars* scalars, QuadCut cut, const float* weight,
+                                   const float* gradient, const float* first, const float* second, float* new_weight,
+                                   float* new_first, float* new_second) {
   SIMT_SHARED(Rates, shared, [1]);
-  const std::int64_t at = global_thread() * kQuad;
-  const float4 w = load_quad<kWhole>(weight, at, n), g = load_quad<kWhole>(gradient, at, n);
-  float4 m = load_quad<kWhole>(first, at, n), v = load_quad<kWhole>(second, at, n);
+  const std::int64_t thread = global_thread(), at = cut.first(thread);
+  const bool is_there = thread < cut.threads, is_quad = cut.is_quad(thread);
+  float4 w{}, g{}, m{}, v{};
+  if (is_there) {
+    w = load(weight, at, is_quad);
+    g = load(gradient, at, is_quad);
+    m = load(first, at, is_quad);
+    v = load(second, at, is_quad);
+  }
   if (threadIdx.x == 0) shared[0] = rates_of(given, *scalars);
   __syncthreads();
+  if (!is_there) return;
   const Rates r = shared[0];
   m = map_quad([&](float m1, float g1) { return r.beta1 * m1 + (1 - r.beta1) * g1; }, m, g);
   v = map_quad([&](float v1, float g1) { return r.beta2 * v1 + (1 - r.beta2) * g1 * g1; }, v, g);
-  store_quad<kWhole>(new_first, at, n, m);
-  store_quad<kWhole>(new_second, at, n, v);
   const auto step = [&](float w1, float m1, float v1) {
     return w1 - r.decay * w1 - r.step_size * (m1 / (sqrtf(v1) + r.epsilon));
   };
-  store_quad<kWhole>(new_weight, at, n, map_quad(step, w, m, v));
-}
-
-template <bool kWhole>
-void launch_update(const OpShape& shape, const KernelArguments& a) {
-  const Given given{real_attribute(shape.attributes, "beta1"), real_attribute(shape.attributes, "beta2"),
-                    real_attribute(shape.attributes, "epsilon"), real_attribute(shape.attributes, "weight_decay")};
-  const std::int64_t n = element_count(shape.inputs[0]);
-  simt::launch(adam_update_kernel<kWhole>, blocks_for(n, kQuad), kBlock, 0, stream_of(a), given, a.scalars,
-               floats(a.inputs[0]), floats(a.inputs[1]), floats(a.inputs[2]), floats(a.inputs[3]), floats(a.outputs[0]),
-               floats(a.outputs[1]), floats(a.outputs[2]), n);
+  store(new_first, at, is_quad, m);
+  store(new_second, at, is_quad, v);
+  store(new_weight, at, is_quad, map_quad(step, w, m, v));
 }
 
 void run(const OpShape& shape, const KernelArguments& a) {
-  if (lie_in_quads(element_count(shape.inputs[0]),
-                   {a.inputs[0], a.inputs[1], a.inputs[2], a.inputs[3], a.outputs[0], a.outputs[1], a.outputs[2]}))
-    launch_update<true>(shape, a);
-  else
-    launch_update<false>(shape, a);
+  const Given given{real_attribute(shape.attributes, "beta1"), real_attribute(shape.attributes, "beta2"),
+                    real_attribute(shape.attributes, "epsilon"), real_attribute(shape.attributes, "weight_decay")};
+  const QuadCut cut = QuadCut::of(element_count(shape.inputs[0]), {a.inputs[0], a.inputs[1], a.inputs[2], a.inputs[3],
+                                                                   a.outputs[0], a.outputs[1], a.outputs[2]});
+  simt::launch(adam_update_kernel, blocks_for(cut.threads), kBlock, 0, stream_of(a), given, a.scalars, cut,
+               floats(a.inputs[0]), floats(a.inputs[1]), floats(a.inputs[2]), floats(a.inputs[3]), floats(a.outputs[0]),
+               floats(a.outputs[1]), floats(a.outputs[2]));
 }
 
 }  // namespace

@@ -9,6 +9,8 @@ namespace {
 // What engines that do not split may ask for: 131 bytes have been seen.
 constexpr Bytes kEngineBytes{1024};
 constexpr std::size_t kLooked = 16;  // engines of the list that are looked at
+// The setting CUDNN_KNOB_TYPE_WORKSPACE at 0: such engines have needed megabytes on a device and nothing without one.
+constexpr const char* kMayCutDepth = ",25=0";
 
 CudnnProblem problem_of(CudnnPass pass, const ConvolutionGeometry& g) {
   return {pass, g.n, g.h, g.w, g.c, g.k, g.r, g.s, g.stride, g.pad, g.out_h, g.out_w, true};
@@ -36,7 +38,7 @@ std::string first_engine(const CudnnProblem& problem, const std::string& device)
   std::string name;
   if (cudnn->second)
     for (const CudnnEngine& engine : cudnn->second->engines(problem, kLooked))
-      if (engine.workspace <= kEngineBytes) {
+      if (engine.workspace <= kEngineBytes && engine.name.find(kMayCutDepth) == std::string::npos) {
         name = engine.name;
         break;
       }

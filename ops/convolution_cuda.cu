@@ -13,7 +13,7 @@ struct FloatTile {
   static constexpr int kRows = kRowsOfThread, kColumns = 4 * kQuads, kPixelLanes = 32 / kLanes;
   static constexpr int kPixels = kWarps * kPixelLanes * kRows, kChannels = kLanes * kColumns;
   static constexpr int kWarpsOfTile = kWarps, kValues = kRows * kColumns;
-  static constexpr int kRow = kChannels + 8;  // of weights, so that rows begin in other banks
+  static constexpr int kRow = kChannels + 4;  // of weights, so that rows begin in other banks
 
   float sums[kValues];
   int patch_offset[kRows];
@@ -41,57 +41,88 @@ struct FloatTile {
   // [read channel][tap][made channel], whatever their order in w; neighbours there by neighbouring threads.
   __device__ static void copy_weights(const TiledConvolution& call, const BlockWork& work, const Tap* taps,
                                       const ReadStep& step, float* weights) {
-    const float* from = call.w + work.first_channel * call.w_out_pitch + step.channel * call.w_in_pitch +
-                        first_weight(call, work, step);
     const int ins = call.source.channels - step.channel, outs = call.out_channels - work.first_channel;
+    if (ins >= call.block_channels && outs >= kChannels)
+      copy_weights<true>(call, work, taps, step, ins, outs, weights);
+    else
+      copy_weights<false>(call, work, taps, step, ins, outs, weights);
+  }
+
+  template <bool kAllExist>
+  __device__ static void copy_weights(const TiledConvolution& call, const BlockWork& work, const Tap* taps,
+                                      const ReadStep& step, int ins, int outs, float* weights) {
+    const int first =
+        work.first_channel * call.w_out_pitch + step.channel * call.w_in_pitch + first_weight(call, work, step);
+    const auto copy = [&](float* to, int offset, bool exists) {
+      copy_float(to, call.w + static_cast<unsigned>(kAllExist || exists ? offset : 0), kAllExist || exists);
+    };
     const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
     if (call.w_in_pitch < call.w_out_pitch) {
-      // What is read and its taps are neighbours: eight of those for each of four made channels, a quarter of these.
-      constexpr int kParts = 4, kOuts = kChannels / (4 * kParts);
+      // What is read and its taps are neighbours: eight of those for each of four made channels, a part of these.
+      constexpr int kParts = kChannels >= 64 ? 2 : 1, kOuts = kChannels / (4 * kParts);
       const int run = call.block_channels * work.taps, runs = tiles_of(run, 8);
       for (int e = thread / 32; e < runs * kParts; e += threads / 32) {
         const int out = e % kParts * 4 * kOuts + thread % 4, j = e / kParts * 8 + thread / 4 % 8;
         if (j >= run) continue;
         const int in = work.per_tap.quotient(j), tap = j - in * work.taps;
-        const float* of_out = from + out * call.w_out_pitch + in * call.w_in_pitch + taps[tap].weight;
+        int offset = first + out * call.w_out_pitch + in * call.w_in_pitch + taps[tap].weight;
+        float* to = weights + j * kRow + out;
         SIMT_UNROLL
         for (int o = 0; o < kOuts; ++o) {
-          const bool exists = in < ins && out + 4 * o < outs;
-          copy_float(weights + j * kRow + out + 4 * o, exists ? of_out + 4 * o * call.w_out_pitch : call.w, exists);
+          copy(to + 4 * o, offset, in < ins && out + 4 * o < outs);
+          offset += 4 * call.w_out_pitch;
         }
       }
       return;
     }
     for (int j = thread; j < kChannels * work.taps; j += threads) {
       const int out = work.per_tap.quotient(j), tap = j - out * work.taps;
-      const float* of_in = from + out * call.w_out_pitch + taps[tap].weight;
+      int offset = first + out * call.w_out_pitch + taps[tap].weight;
+      float* to = weights + tap * kRow + out;
+      SIMT_UNROLL
       for (int in = 0; in < call.block_channels; ++in) {
-        const bool exists = in < ins && out < outs;
-        copy_float(weights + (in * work.taps + tap) * kRow + out, exists ? of_in + in * call.w_in_pitch : call.w,
-                   exists);
+        copy(to, offset, in < ins && out < outs);
+        offset += call.w_in_pitch;
+        to += work.taps * kRow;
       }
     }
   }
 
-  __device__ static void prepare_weights(const TiledConvolution&, const BlockWork&, const ReadStep&, float*) {}
-
-  // Every `groups`-th pair of a plane and a tap from `group` on.
-  __device__ void multiply(const TiledConvolution& call, const BlockWork& work, const Tap* all_taps,
-                           const StepValues& step, int group, int groups) {
-    const int taps = work.taps, planes = tiles_of(step.channels, 4);
+  // Every `groups`-th part of a step from `group` on: a plane's tap, or a row of taps of a window of 3x3.
+  __device__ void multiply(const TiledConvolution& call, const BlockWork& work, const Tap* taps, const StepValues& step,
+                           int group, int groups) {
+    const int planes = tiles_of(step.channels, 4), plane_floats = call.patch.shared.quad_pitch;
+    const float* weights = step.weights + lane % kLanes * 4;
+    if (work.taps == 9 && work.rows.taps == 3) {
+      for (int u = group; u < 3 * planes; u += groups) {
+        const int plane = u / 3, row = u - 3 * plane;
+        add_products<3>(step.patch + plane * plane_floats + 4 * row * call.patch.columns,
+                        weights + (36 * plane + 3 * row) * kRow, 9 * kRow);
+      }
+      return;
+    }
     int plane = 0, tap = group;
-    for (; tap >= taps; tap -= taps) ++plane;
+    for (; tap >= work.taps; tap -= work.taps) ++plane;
     while (plane < planes) {
-      const float* values = step.patch + 4 * plane * call.patch.plane + all_taps[tap].patch;
-      const float* factors = step.weights + (4 * plane * taps + tap) * kRow + lane % kLanes * 4;
+      add_products<1>(step.patch + plane * plane_floats + taps[tap].patch,
+                      weights + (4 * plane * work.taps + tap) * kRow, work.taps * kRow);
+      for (tap += groups; tap >= work.taps; tap -= work.taps) ++plane;
+    }
+  }
+
+  // Four read channels, so many taps side by side.
+  template <int kTaps>
+  __device__ void add_products(const float* patch, const float* weights, int channel_pitch) {
+    SIMT_UNROLL
+    for (int tap = 0; tap < kTaps; ++tap) {
       float4 x[kRows];
       SIMT_UNROLL
-      for (int i = 0; i < kRows; ++i) x[i] = simt::load4(values + patch_offset[i]);
+      for (int i = 0; i < kRows; ++i) x[i] = simt::load4(patch + patch_offset[i] + 4 * tap);
       SIMT_UNROLL
       for (int c = 0; c < 4; ++c) {
         float4 w[kQuads];
         SIMT_UNROLL
-        for (int q = 0; q < kQuads; ++q) w[q] = simt::load4(factors + c * taps * kRow + q * kLanes * 4);
+        for (int q = 0; q < kQuads; ++q) w[q] = simt::load4(weights + c * channel_pitch + tap * kRow + q * kLanes * 4);
         SIMT_UNROLL
         for (int i = 0; i < kRows; ++i) {
           const float value = c == 0 ? x[i].x : c == 1 ? x[i].y : c == 2 ? x[i].z : x[i].w;
@@ -105,7 +136,6 @@ struct FloatTile {
           }
         }
       }
-      for (tap += groups; tap >= taps; tap -= taps) ++plane;
     }
   }
 
@@ -128,6 +158,8 @@ constexpr Variant kFloatVariants[] = {
     variant<FloatTile<8, 2, 8, 1>, 8>(0.8),  variant<FloatTile<8, 1, 8, 4>, 2>(0.8),
     variant<FloatTile<8, 1, 8, 2>, 4>(0.75), variant<FloatTile<8, 1, 8, 1>, 8>(0.65),
     variant<FloatTile<8, 1, 4, 2>, 4>(0.75), variant<FloatTile<8, 1, 4, 1>, 8>(0.65),
+    variant<FloatTile<8, 1, 2, 2>, 4>(0.7),  variant<FloatTile<8, 1, 2, 1>, 8>(0.6),
+    variant<FloatTile<8, 1, 1, 1>, 8>(0.5),  variant<FloatTile<4, 1, 1, 1>, 8>(0.35),
 };
 
 std::span<const Variant> variants(ConvolutionMath math) {
@@ -195,7 +227,7 @@ void convolve_forward(const ForwardConvolution& f, cudaStream_t stream) {
   const ConvolutionGeometry& g = f.geometry;
   TiledConvolution call{};
   call.source = {f.x, g.h, g.w, g.c, g.c, moves_by_four(f.x, g.c, g.c) ? 1 : 0};
-  call.prologue = f.prologue;
+  call.prologue = PatchPrologue::of(f.prologue, 0);
   call.samples = g.n;
   call.whole_samples = f.whole_samples != 0 ? f.whole_samples : g.n;
   call.rows = g.out_h;

@@ -15,7 +15,7 @@ constexpr int kMostShared = 110 * 1024;  // two blocks on a multiprocessor
 
 struct TiledConvolution {
   Pictures source;
-  ConvolutionPrologue prologue;
+  PatchPrologue prologue;
   PixelTiles tiles;  // of the pixels of the largest class
   PatchShape patch;
   int samples, rows, columns;  // of the result
@@ -23,10 +23,10 @@ struct TiledConvolution {
   int classes;                 // per direction: 1, or the stride of a data gradient
   int is_backward;
   int window_rows, window_columns, stride, pad;
-  int reads_whole_window;  // or one tap after the other
-  int patch_taps;          // at most
-  int block_channels;      // read at once
-  int buffer_floats;       // of the patch and the weights of a step
+  int reads_whole_window;           // or one tap after the other
+  int patch_taps;                   // at most
+  int block_channels;               // read at once
+  int patch_floats, buffer_floats;  // of a step: the patch, then the weights
   const float* w;
   int w_out_pitch, w_in_pitch;  // floats from one made, one read channel to the next
   int w_is_vector;              // whether runs of the inner one's channels can be moved four floats at a time
@@ -96,20 +96,32 @@ struct StepValues {
 
 // One of the steps in which a block reads: a block of channels, all taps or one of them.
 struct ReadStep {
-  int channel;  // the first
-  int tap_row, tap_column;
+  int channel = 0;  // the first
+  int tap_row = 0, tap_column = 0;
+
+  __device__ void advance(const TiledConvolution& call, const BlockWork& work) {
+    if (call.reads_whole_window == 0) {
+      if (++tap_column < work.columns.taps) return;
+      tap_column = 0;
+      if (++tap_row < work.rows.taps) return;
+      tap_row = 0;
+    }
+    channel += call.block_channels;
+  }
 };
 
-__device__ inline ReadStep read_step(const TiledConvolution& call, const BlockWork& work, int step) {
-  const int block = step / work.window_parts, part = step - block * work.window_parts;
-  const int row = part / max(work.columns.taps, 1);
-  return {block * call.block_channels, row, part - row * work.columns.taps};
-}
-
-__device__ inline PatchPlace place_of(const TiledConvolution& call, const BlockWork& work, const ReadStep& step) {
-  const int stride = call.patch.tile_step;
-  return {work.tile.sample, work.tile.samples, work.tile.row * stride + work.rows.first + step.tap_row,
-          work.tile.column * stride + work.columns.first + step.tap_column};
+__device__ inline PixelWindow window_of(const TiledConvolution& call, const BlockWork& work, const ReadStep& step) {
+  const int stride = call.patch.step * call.patch.spacing;
+  const int row = work.tile.row * stride + work.rows.first + step.tap_row;
+  const int column = work.tile.column * stride + work.columns.first + step.tap_column;
+  return {.origin = call.source.pixel(work.tile.sample, row, column) + step.channel,
+          .channel = step.channel,
+          .pixels = work.tile.samples * call.patch.pixels_of_sample(),
+          .row = row,
+          .column = column,
+          .rows = call.source.rows,
+          .columns = call.source.columns,
+          .sample = work.tile.sample};
 }
 
 // The weights of a step, in w: those of the patch's first tap.
@@ -156,7 +168,8 @@ __device__ inline void store_four(const TiledConvolution& call, std::int64_t at,
 template <class Tile, int kGroups>
 __global__ void __launch_bounds__(32 * Tile::kWarpsOfTile * kGroups, 2) convolution_kernel(TiledConvolution call) {
   SIMT_SHARED(Tap, taps, [kMostTaps]);
-  SIMT_DYN_SHARED(float, shared);
+  SIMT_DYN_SHARED(float, shared);  // two steps, then the table of the patch
+  TablePixel* table = reinterpret_cast<TablePixel*>(shared + 2 * call.buffer_floats);
   const BlockWork work = block_work(call, Tile::kChannels);
   if (work.tile.rows <= 0 || work.tile.columns <= 0) return;  // of a smaller class
   if (const int t = static_cast<int>(threadIdx.x); t < work.taps) {
@@ -164,11 +177,11 @@ __global__ void __launch_bounds__(32 * Tile::kWarpsOfTile * kGroups, 2) convolut
     taps[t] = {4 * (row * call.patch.columns + column),
                row * work.rows.weight_step * call.window_columns + column * work.columns.weight_step};
   }
+  fill_table(table, call.source, call.patch.shared.pixels, call.patch.rows, call.patch.columns, call.patch.spacing);
   __syncthreads();
 
   const int thread = static_cast<int>(threadIdx.x), group = thread / (32 * Tile::kWarpsOfTile);
   const int tile_pixels = static_cast<int>(call.tile_pixels.divisor);
-  const int step_of_patch = call.patch.tile_step / call.patch.spacing;
   const auto position = [&](int pixel) {  // in the tile
     const int sample = call.tile_pixels.quotient(pixel), inside = pixel - sample * tile_pixels;
     const int row = call.tile_columns.quotient(inside);
@@ -180,31 +193,27 @@ __global__ void __launch_bounds__(32 * Tile::kWarpsOfTile * kGroups, 2) convolut
   Tile tile;
   tile.begin(thread / 32 % Tile::kWarpsOfTile, thread % 32, [&](int pixel) {
     const int4 p = position(pixel);
-    return is_inside(p) ? 4 * (p.x * static_cast<int>(call.patch.per_sample.divisor) +
-                               (p.y * call.patch.columns + p.z) * step_of_patch)
+    return is_inside(p) ? 4 * (p.x * call.patch.pixels_of_sample() + (p.y * call.patch.columns + p.z) * call.patch.step)
                         : 0;
   });
 
-  const int patch_floats = call.block_channels * call.patch.plane;
   const int steps = work.window_parts * tiles_of(call.source.channels, call.block_channels);
-  const auto copy = [&](int s) {
-    float* buffer = shared + s % 2 * call.buffer_floats;
-    const ReadStep step = read_step(call, work, s);
-    copy_patch(call.source, call.patch, place_of(call, work, step), step.channel, buffer);
-    Tile::copy_weights(call, work, taps, step, buffer + patch_floats);
+  ReadStep next;
+  const auto copy = [&](float* buffer) {
+    copy_pixels(call.source, call.patch.shared, table, window_of(call, work, next), buffer);
+    Tile::copy_weights(call, work, taps, next, buffer + call.patch_floats);
   };
-  if (steps > 0) copy(0);
+  if (steps > 0) copy(shared);
   for (int s = 0; s < steps; ++s) {
     float* buffer = shared + s % 2 * call.buffer_floats;
-    const ReadStep step = read_step(call, work, s);
     wait_for_copies();
-    prepare_patch<Tile::kRounds>(call.source, call.prologue, call.patch, place_of(call, work, step), step.channel,
-                                 buffer);
-    Tile::prepare_weights(call, work, step, buffer + patch_floats);
+    prepare_pixels<Tile::kRounds>(call.source, call.prologue, call.patch.shared, table, window_of(call, work, next),
+                                  buffer);
     __syncthreads();
-    if (s + 1 < steps) copy(s + 1);
-    const int channels = min(call.block_channels, call.source.channels - step.channel);
-    tile.multiply(call, work, taps, {buffer, buffer + patch_floats, channels}, group, kGroups);
+    const int channels = min(call.block_channels, call.source.channels - next.channel);
+    next.advance(call, work);
+    if (s + 1 < steps) copy(shared + (s + 1) % 2 * call.buffer_floats);
+    tile.multiply(call, work, taps, {buffer, buffer + call.patch_floats, channels}, group, kGroups);
   }
   join_groups<Tile, kGroups>(tile, group, shared);
   if (group != 0) return;
@@ -230,13 +239,14 @@ inline int channels_at_once(int channels, int taps, int most) {
 
 template <class Tile>
 std::int64_t buffer_floats(const TiledConvolution& call) {
-  return std::int64_t{call.block_channels} * call.patch.plane + Tile::weight_floats(call);
+  return call.patch.shared.floats() + Tile::weight_floats(call);
 }
 
 template <class Tile>
 std::int64_t shared_bytes(const TiledConvolution& call, int groups) {
   const std::int64_t joining = std::int64_t{groups / 2} * Tile::kValues * 32 * Tile::kWarpsOfTile;
-  return 4 * std::max(2 * buffer_floats<Tile>(call), joining);
+  const std::int64_t table = static_cast<std::int64_t>(sizeof(TablePixel)) * call.patch.shared.pixels;
+  return std::max(8 * buffer_floats<Tile>(call) + table, 4 * joining);
 }
 
 template <class Tile, int kGroups>
@@ -249,7 +259,10 @@ void launch_tiles(TiledConvolution call, cudaStream_t stream) {
     // From one output to the next the picture moves on by the stride, of which a window of one tap needs one pixel.
     const int stride = call.is_backward != 0 ? 1 : call.stride, step = rows * columns == 1 ? 1 : stride;
     call.block_channels = channels_at_once(call.source.channels, rows * columns, Tile::kChannelsAtOnce);
-    call.tiles = pixel_tiles(call.whole_samples, class_rows, class_columns, Tile::kPixels, step, rows, columns);
+    const PixelTiles tiles =
+        pixel_tiles(call.whole_samples, class_rows, class_columns, Tile::kPixels, step, rows, columns);
+    call.tiles = tiles_for_tables(tiles, call.whole_samples, class_rows, class_columns, stride, rows, columns,
+                                  call.source.pixel_count() * call.source.pixel_pitch);
     const std::int64_t patch = (std::int64_t{call.tiles.rows - 1} * step + rows) *
                                (std::int64_t{call.tiles.columns - 1} * step + columns) * call.tiles.samples;
     call.patch_taps = rows * columns;
@@ -259,7 +272,9 @@ void launch_tiles(TiledConvolution call, cudaStream_t stream) {
   };
   if (!cut(true)) cut(false);
   call.tiles.sample_tiles = tiles_of(call.samples, call.tiles.samples);
+  call.patch_floats = static_cast<int>(call.patch.shared.floats());
   call.buffer_floats = static_cast<int>(buffer_floats<Tile>(call));
+  call.prologue.per_sample = SmallDivisor::of(call.patch.rows * call.patch.columns);
   call.channel_tiles = tiles_of(call.out_channels, Tile::kChannels);
   call.tile_columns = SmallDivisor::of(call.tiles.columns);
   call.tile_pixels = SmallDivisor::of(call.tiles.rows * call.tiles.columns);

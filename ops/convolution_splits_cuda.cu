@@ -8,7 +8,7 @@ namespace {
 constexpr Bytes kModest{1280 * 1024}, kGenerous{64 * 1024 * 1024};
 
 std::int64_t blocks_of_split(const ConvolutionGeometry& g, int channels, ConvolutionMath math) {
-  const WeightsParts parts = weights_parts(g, math);
+  const WeightsParts parts = weights_parts(g, channels, math);
   return std::int64_t{tiles_of(g.k, parts.made)} * tiles_of(channels, parts.read) * (g.r * g.s / parts.taps);
 }
 
@@ -20,7 +20,7 @@ Bytes bytes_of_split(const ConvolutionGeometry& g, int channels) {
 double time_of_splits(const ConvolutionGeometry& g, int channels, ConvolutionMath math, int splits) {
   constexpr double kBesideAnother = 0.65, kJoining = 4, kBytesPerMicrosecond = 1e6;
   const double products_per_microsecond = math == ConvolutionMath::tf32 ? 5e5 : 1.6e5;
-  const WeightsParts parts = weights_parts(g, math);
+  const WeightsParts parts = weights_parts(g, channels, math);
   const PixelTiles tiles = weights_tiles(g);
   const double tile = static_cast<double>(tiles.samples) * tiles.rows * tiles.columns * parts.made * parts.read *
                       parts.taps / products_per_microsecond;
@@ -51,16 +51,19 @@ int splits_within(const ConvolutionGeometry& g, int channels, ConvolutionMath ma
 
 }  // namespace
 
-WeightsParts weights_parts(const ConvolutionGeometry& g, ConvolutionMath math) {
+WeightsParts weights_parts(const ConvolutionGeometry& g, int channels, ConvolutionMath math) {
   const bool is_whole = makes_whole_window(g);
   if (math == ConvolutionMath::fp32) return is_whole ? WeightsParts{32, 8, 9} : WeightsParts{32, 32, 1};
-  return is_whole ? WeightsParts{64, 16, 9} : WeightsParts{64, 64, 1};
+  if (is_whole) return g.k > 32 ? WeightsParts{64, 16, 9} : WeightsParts{32, channels > 16 ? 32 : 16, 9};
+  return g.k > 32 ? WeightsParts{64, 64, 1} : WeightsParts{32, 32, 1};
 }
 
 PixelTiles weights_tiles(const ConvolutionGeometry& g) {
   constexpr int kPixels = 128;
-  return makes_whole_window(g) ? pixel_tiles(g.n, g.out_h, g.out_w, kPixels, g.stride, 3, 3)
-                               : pixel_tiles(g.n, g.out_h, g.out_w, kPixels, 1, 1, 1);
+  const int step = makes_whole_window(g) ? g.stride : 1, window = makes_whole_window(g) ? 3 : 1;
+  return tiles_for_tables(pixel_tiles(g.n, g.out_h, g.out_w, kPixels, step, window, window), g.n, g.out_h, g.out_w,
+                          g.stride, window, window,
+                          std::max(std::int64_t{g.h} * g.w * g.c, std::int64_t{g.out_h} * g.out_w * g.k));
 }
 
 int default_splits(const ConvolutionGeometry& g, int channels, ConvolutionMath math) {

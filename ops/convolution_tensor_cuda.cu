@@ -55,56 +55,51 @@ struct TensorTile {
     return std::int64_t{rows.rows} * rows.pitch;
   }
 
-  // Calls visit(four floats in shared memory, the same in w, how many of them exist) for the thread's own.
-  template <class Visit>
-  __device__ static void visit_weights(const TiledConvolution& call, const BlockWork& work, const ReadStep& step,
-                                       float* weights, Visit visit) {
+  __device__ static void copy_weights(const TiledConvolution& call, const BlockWork& work, const Tap*,
+                                      const ReadStep& step, float* weights) {
     const WeightRows rows = weight_rows<kChannels>(call);
+    const bool is_whole = call.reads_whole_window != 0, is_forward = call.is_backward == 0;
     const int ins = call.source.channels - step.channel, outs = call.out_channels - work.first_channel;
-    const bool is_forward = call.is_backward == 0;
     const int there = is_forward ? outs : ins, taps = is_forward ? rows.in_pitch : rows.out_pitch;
     const int run = min(rows.run, (is_forward ? ins : outs) * taps), quads = tiles_of(rows.run, 4);
-    const float* from = call.w + work.first_channel * call.w_out_pitch + step.channel * call.w_in_pitch;
     const int row_pitch = is_forward ? call.w_out_pitch : call.w_in_pitch;
+    const int inner_pitch = is_whole ? 1 : min(call.w_out_pitch, call.w_in_pitch);
+    const int first = work.first_channel * call.w_out_pitch + step.channel * call.w_in_pitch +
+                      (is_whole ? 0 : first_weight(call, work, step));
+    // From one of the thread's quads to its next, row by row.
     const SmallDivisor per_row = SmallDivisor::of(quads);
-    for (int e = static_cast<int>(threadIdx.x); e < rows.rows * quads; e += static_cast<int>(blockDim.x)) {
-      const int row = per_row.quotient(e), i = (e - row * quads) * 4;
-      visit(weights + row * rows.pitch + i, from + row * row_pitch, i, row < there ? run - i : 0);
+    const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
+    const int row_step = per_row.quotient(threads), quad_step = threads - row_step * quads;
+    int row = per_row.quotient(thread), quad = thread - row * quads;
+    while (row < rows.rows) {
+      float* to = weights + row * rows.pitch + 4 * quad;
+      const int offset = first + row * row_pitch + 4 * quad * inner_pitch, count = row < there ? run - 4 * quad : 0;
+      if (is_whole && call.w_is_vector != 0) {
+        copy_four(to, call.w + static_cast<unsigned>(count > 0 ? offset : 0), count > 0);
+      } else {
+        for (int k = 0; k < 4; ++k) copy_float(to + k, call.w + (k < count ? offset + k * inner_pitch : 0), k < count);
+      }
+      row += row_step;
+      quad += quad_step;
+      if (quad >= quads) {
+        quad -= quads;
+        ++row;
+      }
     }
   }
 
-  __device__ static void copy_weights(const TiledConvolution& call, const BlockWork& work, const Tap*,
-                                      const ReadStep& step, float* weights) {
-    const bool is_whole = call.reads_whole_window != 0;
-    const int inner_pitch = is_whole ? 1 : min(call.w_out_pitch, call.w_in_pitch);
-    const int first = is_whole ? 0 : first_weight(call, work, step);
-    visit_weights(call, work, step, weights, [&](float* to, const float* row, int i, int count) {
-      if (is_whole && call.w_is_vector != 0) return copy_four(to, count > 0 ? row + i : call.w, count > 0);
-      for (int k = 0; k < 4; ++k)
-        copy_float(to + k, k < count ? row + (i + k) * inner_pitch + first : call.w, k < count);
-    });
-  }
-
-  __device__ static void prepare_weights(const TiledConvolution& call, const BlockWork& work, const ReadStep& step,
-                                         float* weights) {
-    visit_weights(call, work, step, weights, [](float* at, const float*, int, int) {
-      const float4 four = simt::load4(at);
-      simt::store4(at, make_float4(to_tf32(four.x), to_tf32(four.y), to_tf32(four.z), to_tf32(four.w)));
-    });
-  }
-
-  // Every `groups`-th pair of eight channels and a tap from `group` on.
-  __device__ void multiply(const TiledConvolution& call, const BlockWork& work, const Tap* all_taps,
-                           const StepValues& step, int group, int groups) {
+  // Every `groups`-th part of a step from `group` on: a tap of eight channels.
+  __device__ void multiply(const TiledConvolution& call, const BlockWork& work, const Tap* taps, const StepValues& step,
+                           int group, int groups) {
     const WeightRows rows = weight_rows<kChannels>(call);
-    const int taps = work.taps, eights = tiles_of(step.channels, 8), plane = 4 * call.patch.plane;
+    const int eights = tiles_of(step.channels, 8), plane = call.patch.shared.quad_pitch;
     const float* weights = step.weights + lane % 4 * rows.in_pitch + lane / 4 * rows.out_pitch +
-                           (call.reads_whole_window != 0 ? first_weight(call, work, {0, 0, 0}) : 0);
+                           (call.reads_whole_window != 0 ? first_weight(call, work, {}) : 0);
     int eight = 0, tap = group;
-    for (; tap >= taps; tap -= taps) ++eight;
+    for (; tap >= work.taps; tap -= work.taps) ++eight;
     while (eight < eights) {
-      const float* x = step.patch + 2 * eight * plane + all_taps[tap].patch;
-      const float* w = weights + 8 * eight * rows.in_pitch + all_taps[tap].weight;
+      const float* x = step.patch + 2 * eight * plane + taps[tap].patch;
+      const float* w = weights + 8 * eight * rows.in_pitch + taps[tap].weight;
       float left[kRowTiles][4];
       SIMT_UNROLL
       for (int m = 0; m < kRowTiles; ++m) {
@@ -113,11 +108,12 @@ struct TensorTile {
       }
       SIMT_UNROLL
       for (int n = 0; n < kColumnTiles; ++n) {
-        const float right[2] = {w[8 * n * rows.out_pitch], w[8 * n * rows.out_pitch + 4 * rows.in_pitch]};
+        const float right[2] = {to_tf32(w[8 * n * rows.out_pitch]),
+                                to_tf32(w[8 * n * rows.out_pitch + 4 * rows.in_pitch])};
         SIMT_UNROLL
         for (int m = 0; m < kRowTiles; ++m) add_tensor_product(sums + 4 * (m * kColumnTiles + n), left[m], right);
       }
-      for (tap += groups; tap >= taps; tap -= taps) ++eight;
+      for (tap += groups; tap >= work.taps; tap -= work.taps) ++eight;
     }
   }
 
@@ -141,9 +137,10 @@ struct TensorTile {
 };
 
 constexpr Variant kTensorVariants[] = {
-    variant<TensorTile<2, 8, 4>, 2>(1.0), variant<TensorTile<2, 8, 2>, 4>(0.9),  variant<TensorTile<2, 8, 1>, 8>(0.75),
-    variant<TensorTile<2, 4, 4>, 2>(0.8), variant<TensorTile<2, 4, 2>, 4>(0.75), variant<TensorTile<2, 4, 1>, 8>(0.6),
-    variant<TensorTile<4, 2, 2>, 4>(0.6), variant<TensorTile<4, 2, 1>, 8>(0.5),
+    variant<TensorTile<2, 8, 4>, 2>(1.0),  variant<TensorTile<2, 8, 2>, 4>(0.9),  variant<TensorTile<2, 8, 1>, 8>(0.75),
+    variant<TensorTile<2, 4, 4>, 2>(0.8),  variant<TensorTile<2, 4, 2>, 4>(0.75), variant<TensorTile<2, 4, 1>, 8>(0.6),
+    variant<TensorTile<4, 2, 2>, 4>(0.6),  variant<TensorTile<4, 2, 1>, 8>(0.5),  variant<TensorTile<4, 1, 2>, 4>(0.4),
+    variant<TensorTile<4, 1, 1>, 8>(0.35),
 };
 
 }  // namespace

@@ -92,6 +92,7 @@ struct Pictures {
   int rows, columns, channels, pixel_pitch;
   int is_vector;  ///< `moves_by_four`
 
+  std::int64_t pixel_count() const { return std::int64_t{rows} * columns; }
   __device__ std::int64_t pixel(int sample, int row, int column) const {
     return ((static_cast<std::int64_t>(sample) * rows + row) * columns + column) * pixel_pitch;
   }
@@ -142,98 +143,173 @@ __device__ inline float to_tf32(float value) {
 #endif
 }
 
+/// How pixels of a tile lie in shared memory: four channels side by side, 2^quads_log times.
+struct SharedPixels {
+  int pixels;                   ///< of a whole tile
+  int quads_log;                ///< of groups of four channels
+  int pixel_pitch, quad_pitch;  ///< floats
+
+  std::int64_t floats() const {
+    return (std::int64_t{quad_pitch} << quads_log) > std::int64_t{pixel_pitch} * pixels
+               ? std::int64_t{quad_pitch} << quads_log
+               : std::int64_t{pixel_pitch} * pixels;
+  }
+};
+
+/// One of them in the picture, seen from the tile's first: made once, since it is the same in every tile.
+struct alignas(8) TablePixel {
+  int offset;      ///< in floats
+  unsigned place;  ///< rows << 16 | columns
+  __device__ int row() const { return static_cast<int>(place >> 16); }
+  __device__ int column() const { return static_cast<int>(place & 0xffffu); }
+};
+constexpr int kMostPlace = 0x7fff;
+
+/// Rows and columns of pixels of every sample of a tile, `spacing` apart in the picture, into a table of all.
+__device__ inline void fill_table(TablePixel* table, const Pictures& from, int pixels, int rows, int columns,
+                                  int spacing) {
+  const SmallDivisor per_row = SmallDivisor::of(columns), per_sample = SmallDivisor::of(rows * columns);
+  for (int p = static_cast<int>(threadIdx.x); p < pixels; p += static_cast<int>(blockDim.x)) {
+    const int sample = per_sample.quotient(p), inside = p - sample * rows * columns;
+    const int patch_row = per_row.quotient(inside);
+    const int row = patch_row * spacing, column = (inside - patch_row * columns) * spacing;
+    table[p] = {((sample * from.rows + row) * from.columns + column) * from.pixel_pitch,
+                static_cast<unsigned>(row) << 16 | static_cast<unsigned>(column)};
+  }
+}
+
+/// Which pixels of a table there are: those of some samples whose rows and columns, beginning at a place that may lie
+/// outside, are within a part of the picture.
+struct PixelWindow {
+  std::int64_t origin;  ///< of the first in the picture, in floats
+  int channel;          ///< the first
+  int pixels;           ///< those of the samples that are there
+  int row, column, rows, columns;
+  int sample;  ///< the first
+};
+
+// Calls visit(four floats in shared memory, offset in the picture, pixel, channel, whether it exists) for the thread's
+// own. Those that do not exist are visited as well, up to the four channels behind the last.
+template <class Visit>
+__device__ inline void visit_pixels(const Pictures& from, const SharedPixels& layout, const TablePixel* table,
+                                    const PixelWindow& window, float* shared, Visit visit) {
+  const int count = layout.pixels << layout.quads_log, mask = (1 << layout.quads_log) - 1;
+  for (int e = static_cast<int>(threadIdx.x); e < count; e += static_cast<int>(blockDim.x)) {
+    const int pixel = e >> layout.quads_log, quad = e & mask, c = window.channel + 4 * quad;
+    if (c >= from.channels + 4) continue;
+    const TablePixel at = table[pixel];
+    const bool exists = pixel < window.pixels && c < from.channels &&
+                        static_cast<unsigned>(window.row + at.row()) < static_cast<unsigned>(window.rows) &&
+                        static_cast<unsigned>(window.column + at.column()) < static_cast<unsigned>(window.columns);
+    visit(shared + pixel * layout.pixel_pitch + quad * layout.quad_pitch,
+          exists ? window.origin + (at.offset + 4 * quad) : 0, pixel, c, exists);
+  }
+}
+
+/// Into shared memory, zeros where there are none.
+__device__ inline void copy_pixels(const Pictures& from, const SharedPixels& layout, const TablePixel* table,
+                                   const PixelWindow& window, float* shared) {
+  if (from.is_vector != 0) {
+    visit_pixels(from, layout, table, window, shared, [&](float* to, std::int64_t offset, int, int, bool exists) {
+      copy_four(to, from.data + offset, exists);
+    });
+    return;
+  }
+  visit_pixels(from, layout, table, window, shared, [&](float* to, std::int64_t offset, int, int c, bool exists) {
+    for (int i = 0; i < 4; ++i) {
+      const bool is_there = exists && c + i < from.channels;
+      copy_float(to + i, from.data + (is_there ? offset + i : 0), is_there);
+    }
+  });
+}
+
+/// A prologue as kernels see it: of the channels in question.
+struct PatchPrologue {
+  const float *scale, *shift;
+  std::int64_t sample_pitch;
+  int is_vector;
+  SmallDivisor per_sample;  ///< pixels of a sample in the table
+
+  static PatchPrologue of(const ConvolutionPrologue& prologue, int channel) {
+    if (prologue.scale == nullptr) return {};
+    const float *scale = prologue.scale + channel, *shift = prologue.shift + channel;
+    const bool is_vector = is_aligned(scale, 16) && is_aligned(shift, 16) && prologue.sample_pitch % 4 == 0;
+    return {scale, shift, prologue.sample_pitch, is_vector ? 1 : 0, SmallDivisor::of(1)};
+  }
+};
+
+template <bool kRounds>
+__device__ inline float prepared(float x, float scale, float shift) {
+  const float value = x * scale + shift, positive = value < 0 ? 0.0f : value;  // a NaN stays one
+  return kRounds ? to_tf32(positive) : positive;
+}
+
+/// What a thread has copied it makes ready itself, before the barrier: normalised and rectified, then rounded.
+template <bool kRounds>
+__device__ inline void prepare_pixels(const Pictures& from, const PatchPrologue& prologue, const SharedPixels& layout,
+                                      const TablePixel* table, const PixelWindow& window, float* shared) {
+  if (prologue.scale == nullptr) {
+    if (!kRounds) return;
+    visit_pixels(from, layout, table, window, shared, [](float* at, std::int64_t, int, int, bool) {
+      const float4 x = simt::load4(at);
+      simt::store4(at, make_float4(to_tf32(x.x), to_tf32(x.y), to_tf32(x.z), to_tf32(x.w)));
+    });
+    return;
+  }
+  const bool is_vector = prologue.is_vector != 0 && from.channels % 4 == 0;
+  visit_pixels(from, layout, table, window, shared, [&](float* at, std::int64_t, int pixel, int c, bool exists) {
+    if (!exists) return;
+    std::int64_t first = c;
+    if (prologue.sample_pitch != 0)
+      first += (window.sample + prologue.per_sample.quotient(pixel)) * prologue.sample_pitch;
+    if (is_vector) {
+      const float4 x = simt::load4(at), scale = simt::load4(prologue.scale + first),
+                   shift = simt::load4(prologue.shift + first);
+      simt::store4(at, make_float4(prepared<kRounds>(x.x, scale.x, shift.x), prepared<kRounds>(x.y, scale.y, shift.y),
+                                   prepared<kRounds>(x.z, scale.z, shift.z), prepared<kRounds>(x.w, scale.w, shift.w)));
+      return;
+    }
+    for (int i = 0; i < 4 && c + i < from.channels; ++i)
+      at[i] = prepared<kRounds>(at[i], __ldg(prologue.scale + first + i), __ldg(prologue.shift + first + i));
+  });
+}
+
 /// The patches of a kernel's tiles.
 struct PatchShape {
-  int rows, columns;                         ///< of a sample's patch in a whole tile
-  int plane;                                 ///< pixels from one plane of four channels to the next
-  int spacing;                               ///< of the picture, from one row or column of the patch to the next
-  int tile_step;                             ///< of the picture, from one output row or column to the next
-  SmallDivisor per_row, per_sample, planes;  ///< columns; rows x columns; planes of a full block of channels
+  int rows, columns;  ///< of a sample's patch in a whole tile
+  int spacing;        ///< of the picture, from one row or column of the patch to the next
+  int step;           ///< of the patch, from one output row or column to the next
+  SharedPixels shared;
 
   static PatchShape of(const PixelTiles& tiles, int step, int spacing, int window_rows, int window_columns,
                        int channels) {
     PatchShape shape{};
     shape.rows = (tiles.rows - 1) * step + window_rows;
     shape.columns = (tiles.columns - 1) * step + window_columns;
-    // Planes begin half a row of banks apart.
-    shape.plane = (tiles.samples * shape.rows * shape.columns + 3) / 8 * 8 + 4;
     shape.spacing = spacing;
-    shape.tile_step = step * spacing;
-    shape.per_row = SmallDivisor::of(shape.columns);
-    shape.per_sample = SmallDivisor::of(shape.rows * shape.columns);
-    shape.planes = SmallDivisor::of(channels / 4);
+    shape.step = step;
+    int log = 0;
+    while (4 << log < channels) ++log;
+    const int pixels = tiles.samples * shape.rows * shape.columns;
+    // Planes of four channels begin half a row of banks apart.
+    shape.shared = {pixels, log, 4, 4 * ((pixels + 3) / 8 * 8 + 4)};
     return shape;
   }
-  std::int64_t pixels(const PixelTiles& tiles) const { return std::int64_t{tiles.samples} * rows * columns; }
+  int tile_step() const { return step * spacing; }
+  __device__ int pixels_of_sample() const { return rows * columns; }
 };
 
-/// Where a tile's patch lies in the picture.
-struct PatchPlace {
-  int sample, samples;  ///< the first, and how many are there
-  int row, column;      ///< of the picture, under the patch's first; may be outside
-};
-
-// Calls visit(float4 of the patch, offset in the picture, sample, first channel, whether the pixel exists) for the
-// thread's own float4s of channels [channel, channel + 4 x planes).
-template <class Visit>
-__device__ inline void visit_patch(const Pictures& from, const PatchShape& shape, const PatchPlace& place, int channel,
-                                   float* patch, Visit visit) {
-  const int planes = static_cast<int>(shape.planes.divisor);
-  const int count = place.samples * static_cast<int>(shape.per_sample.divisor) * planes;
-  for (int e = static_cast<int>(threadIdx.x); e < count; e += static_cast<int>(blockDim.x)) {
-    const int pixel = shape.planes.quotient(e), plane = e - pixel * planes;
-    const int sample = shape.per_sample.quotient(pixel);
-    const int inside = pixel - sample * static_cast<int>(shape.per_sample.divisor);
-    const int patch_row = shape.per_row.quotient(inside), patch_column = inside - patch_row * shape.columns;
-    const int row = place.row + patch_row * shape.spacing, column = place.column + patch_column * shape.spacing;
-    const bool is_there = row >= 0 && row < from.rows && column >= 0 && column < from.columns;
-    const int c = channel + 4 * plane;
-    if (c >= from.channels + 4) continue;  // planes are read in pairs at most
-    const bool exists = is_there && c < from.channels;
-    visit(patch + 4 * (plane * shape.plane + pixel), exists ? from.pixel(place.sample + sample, row, column) + c : 0,
-          place.sample + sample, c, exists);
+/// Tiles whose patches have places that fit a table; a pixel each where not.
+inline PixelTiles tiles_for_tables(PixelTiles tiles, int samples, int rows, int columns, int tile_step, int window_rows,
+                                   int window_columns, std::int64_t picture_floats) {
+  const auto extent = [&](int tile, int window) { return std::int64_t{tile - 1} * tile_step + window; };
+  if (extent(tiles.rows, window_rows) > kMostPlace || extent(tiles.columns, window_columns) > kMostPlace)
+    return pixel_tiles(samples, rows, columns, 1, 1, 1, 1);
+  if (tiles.samples * picture_floats > std::numeric_limits<int>::max()) {
+    tiles.samples = 1;
+    tiles.sample_tiles = samples;
   }
-}
-
-/// Four channels of a pixel, zeros where there are none.
-__device__ inline void copy_channels(const Pictures& from, float* to, std::int64_t offset, int channel, bool exists) {
-  if (from.is_vector != 0) return copy_four(to, from.data + offset, exists);
-  for (int i = 0; i < 4; ++i) {
-    const bool is_there = exists && channel + i < from.channels;
-    copy_float(to + i, from.data + (is_there ? offset + i : 0), is_there);
-  }
-}
-
-/// Four channels of a pixel that exists: normalised and rectified, then rounded.
-template <bool kRounds>
-__device__ inline void prepare_channels(const Pictures& from, const ConvolutionPrologue& prologue, float* at,
-                                        int sample, int channel) {
-  const std::int64_t first = sample * prologue.sample_pitch + channel;
-  for (int i = 0; i < 4 && channel + i < from.channels; ++i) {
-    float value = at[i];
-    if (prologue.scale != nullptr) {
-      value = value * __ldg(prologue.scale + first + i) + __ldg(prologue.shift + first + i);
-      value = value < 0 ? 0.0f : value;  // a NaN stays one
-    }
-    at[i] = kRounds ? to_tf32(value) : value;
-  }
-}
-
-__device__ inline void copy_patch(const Pictures& from, const PatchShape& shape, const PatchPlace& place, int channel,
-                                  float* patch) {
-  visit_patch(from, shape, place, channel, patch, [&](float* to, std::int64_t offset, int, int c, bool exists) {
-    copy_channels(from, to, offset, c, exists);
-  });
-}
-
-/// What a thread has copied it makes ready itself, before the barrier.
-template <bool kRounds>
-__device__ inline void prepare_patch(const Pictures& from, const ConvolutionPrologue& prologue, const PatchShape& shape,
-                                     const PatchPlace& place, int channel, float* patch) {
-  if (!kRounds && prologue.scale == nullptr) return;
-  visit_patch(from, shape, place, channel, patch, [&](float* at, std::int64_t, int sample, int c, bool exists) {
-    if (exists) prepare_channels<kRounds>(from, prologue, at, sample, c);
-  });
+  return tiles;
 }
 
 }  // namespace thimble

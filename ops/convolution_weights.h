@@ -16,7 +16,7 @@ constexpr int kThreads = 32 * kWarps;
 struct WeightsParts {
   int made, read, taps;
 };
-WeightsParts weights_parts(const ConvolutionGeometry& geometry, ConvolutionMath math);
+WeightsParts weights_parts(const ConvolutionGeometry& geometry, int channels, ConvolutionMath math);
 
 /// Whether a block makes all taps of a window of 3x3.
 inline bool makes_whole_window(const ConvolutionGeometry& g) {
@@ -28,12 +28,12 @@ PixelTiles weights_tiles(const ConvolutionGeometry& geometry);
 
 struct WeightsConvolution {
   Pictures x;  // of the channels in question
-  ConvolutionPrologue prologue;
+  PatchPrologue prologue;
   Pictures dy;
-  PixelTiles tiles;                        // of dy's pixels
-  SmallDivisor tile_columns, tile_pixels;  // of a sample in a tile
-  PatchShape patch;
-  int patch_floats, buffer_floats;  // of x, and of all that is there of a tile
+  PixelTiles tiles;             // of dy's pixels
+  PatchShape patch;             // of x
+  SharedPixels made_pixels;     // of dy
+  int x_floats, buffer_floats;  // of a tile: x, then dy
   int samples;
   int window_rows, window_columns, stride, pad;
   int made_tiles, read_tiles, splits;
@@ -66,43 +66,73 @@ __device__ inline WeightsBlock weights_block(const WeightsConvolution& call, con
   return block;
 }
 
-// Pixels of a tile under a window's tap, or dy's own: a row of channels from `channel` on each.
-struct PixelRows {
-  const Pictures& from;
-  int channel;
-  int stride, row, column;  // of the picture: how far apart, and where the tile's first pixel lies
+// What a block reads of a tile.
+struct TileWindows {
+  PixelTile tile;
+  PixelWindow x, dy;
 };
 
-__device__ inline PixelRows rows_of_dy(const WeightsConvolution& call, const PixelTile& tile, int channel) {
-  return {call.dy, channel, 1, tile.row, tile.column};
+__device__ inline TileWindows tile_windows(const WeightsConvolution& call, const WeightsBlock& block, int index) {
+  const PixelTile tile = tile_at(call.tiles, index, call.samples, call.dy.rows, call.dy.columns);
+  const int row = tile.row * call.stride - call.pad + block.tap / call.window_columns;
+  const int column = tile.column * call.stride - call.pad + block.tap % call.window_columns;
+  return {.tile = tile,
+          .x = {.origin = call.x.pixel(tile.sample, row, column) + block.read,
+                .channel = block.read,
+                .pixels = tile.samples * call.patch.pixels_of_sample(),
+                .row = row,
+                .column = column,
+                .rows = call.x.rows,
+                .columns = call.x.columns,
+                .sample = tile.sample},
+          .dy = {.origin = call.dy.pixel(tile.sample, tile.row, tile.column) + block.made,
+                 .channel = block.made,
+                 .pixels = tile.samples * call.tiles.rows * call.tiles.columns,
+                 .row = 0,
+                 .column = 0,
+                 .rows = tile.rows,
+                 .columns = tile.columns,
+                 .sample = tile.sample}};
 }
 
-// Calls visit(four floats in shared memory, offset in the picture, sample, channel, whether it exists) for the
-// thread's own. Rows of kChannels, kPitch floats apart; pixels that the tile lacks are rows, too.
-template <int kChannels, int kPitch, class Visit>
-__device__ inline void visit_rows(const WeightsConvolution& call, const PixelTile& tile, const PixelRows& rows,
-                                  float* shared, Visit visit) {
-  constexpr int kQuads = kChannels / 4;
-  const int pixels = static_cast<int>(call.tile_pixels.divisor);
-  const int count = call.tiles.samples * pixels * kQuads;
-  for (int e = static_cast<int>(threadIdx.x); e < count; e += kThreads) {
-    const int pixel = e / kQuads, quad = e % kQuads, c = rows.channel + quad * 4;
-    const int sample = call.tile_pixels.quotient(pixel), inside = pixel - sample * pixels;
-    const int i = call.tile_columns.quotient(inside), j = inside - i * call.tiles.columns;
-    const int row = rows.row + i * rows.stride, column = rows.column + j * rows.stride;
-    const bool exists = sample < tile.samples && i < tile.rows && j < tile.columns && row >= 0 &&
-                        row < rows.from.rows && column >= 0 && column < rows.from.columns && c < rows.from.channels;
-    visit(shared + pixel * kPitch + 4 * quad, exists ? rows.from.pixel(tile.sample + sample, row, column) + c : 0,
-          tile.sample + sample, c, exists);
+// Shared memory: two tiles, then the tables of x's and dy's pixels, then what the kernel wants beside.
+__device__ inline TablePixel* x_table_of(const WeightsConvolution& call, float* shared) {
+  return reinterpret_cast<TablePixel*>(shared + 2 * call.buffer_floats);
+}
+__device__ inline TablePixel* dy_table_of(const WeightsConvolution& call, float* shared) {
+  return x_table_of(call, shared) + call.patch.shared.pixels;
+}
+inline std::int64_t weights_shared_bytes(const WeightsConvolution& call) {
+  return std::int64_t{8} * call.buffer_floats +
+         static_cast<std::int64_t>(sizeof(TablePixel)) * (call.patch.shared.pixels + call.made_pixels.pixels);
+}
+
+// Calls multiply(tile, x, dy) for the block's tiles, the next one on its way meanwhile.
+template <bool kRounds, class Multiply>
+__device__ inline void multiply_tiles(const WeightsConvolution& call, const WeightsBlock& block, float* shared,
+                                      Multiply multiply) {
+  TablePixel *x_table = x_table_of(call, shared), *dy_table = dy_table_of(call, shared);
+  fill_table(x_table, call.x, call.patch.shared.pixels, call.patch.rows, call.patch.columns, call.patch.spacing);
+  fill_table(dy_table, call.dy, call.made_pixels.pixels, call.tiles.rows, call.tiles.columns, 1);
+  __syncthreads();
+  const auto copy = [&](const TileWindows& from, float* buffer) {
+    copy_pixels(call.x, call.patch.shared, x_table, from.x, buffer);
+    copy_pixels(call.dy, call.made_pixels, dy_table, from.dy, buffer + call.x_floats);
+  };
+  TileWindows next = tile_windows(call, block, block.tile);
+  copy(next, shared);
+  for (int t = block.tile; t < block.last_tile; ++t) {
+    float* buffer = shared + (t - block.tile) % 2 * call.buffer_floats;
+    wait_for_copies();
+    prepare_pixels<kRounds>(call.x, call.prologue, call.patch.shared, x_table, next.x, buffer);
+    __syncthreads();
+    const PixelTile tile = next.tile;
+    if (t + 1 < block.last_tile) {
+      next = tile_windows(call, block, t + 1);
+      copy(next, shared + (t + 1 - block.tile) % 2 * call.buffer_floats);
+    }
+    multiply(tile, buffer, buffer + call.x_floats);
   }
-}
-
-template <int kChannels, int kPitch>
-__device__ inline void copy_rows(const WeightsConvolution& call, const PixelTile& tile, const PixelRows& rows,
-                                 float* shared) {
-  visit_rows<kChannels, kPitch>(call, tile, rows, shared, [&](float* to, std::int64_t offset, int, int c, bool exists) {
-    copy_channels(rows.from, to, offset, c, exists);
-  });
 }
 
 // Sums of kGroups groups of threads that have the same part of the gradient join in the first one's registers, in a
@@ -142,7 +172,7 @@ __device__ inline void write_sums(const WeightsConvolution& call, const WeightsB
 }
 
 /// The tensor cores' kernel, for a call that is ready but for its patches.
-void launch_tensor_weights(WeightsConvolution call, const ConvolutionGeometry& geometry, std::int64_t blocks,
-                           cudaStream_t stream);
+void launch_tensor_weights(WeightsConvolution call, const ConvolutionGeometry& geometry, const WeightsParts& parts,
+                           std::int64_t blocks, cudaStream_t stream);
 
 }  // namespace thimble

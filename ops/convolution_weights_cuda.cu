@@ -16,28 +16,10 @@ __global__ void __launch_bounds__(kThreads, 2) sliding_weights_kernel(WeightsCon
   SIMT_DYN_SHARED(float, shared);
   const WeightsBlock block = weights_block(call, {kMade, kRead, kTaps});
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const auto tile_of = [&](int t) { return tile_at(call.tiles, t, call.samples, call.dy.rows, call.dy.columns); };
-  const auto place_of = [&](const PixelTile& tile) {
-    return PatchPlace{tile.sample, tile.samples, tile.row * kStride - call.pad, tile.column * kStride - call.pad};
-  };
-  const auto buffer_of = [&](int t) { return shared + t % 2 * call.buffer_floats; };
-  const auto copy = [&](int t) {
-    const PixelTile tile = tile_of(t);
-    copy_patch(call.x, call.patch, place_of(tile), block.read, buffer_of(t));
-    copy_rows<kMade, kMade>(call, tile, rows_of_dy(call, tile, block.made), buffer_of(t) + call.patch_floats);
-  };
-
   float sums[kValues] = {};  // [output channel][input channel][tap]
-  copy(block.tile);
-  for (int t = block.tile; t < block.last_tile; ++t) {
-    const PixelTile tile = tile_of(t);
-    float* buffer = buffer_of(t);
-    wait_for_copies();
-    prepare_patch<false>(call.x, call.prologue, call.patch, place_of(tile), block.read, buffer);
-    __syncthreads();
-    if (t + 1 < block.last_tile) copy(t + 1);
-    const float* patch = buffer + lane % 4 / 2 * 4 * call.patch.plane + lane % 2 * 2;
-    const float* dy = buffer + call.patch_floats + lane / 4 * 4;
+  multiply_tiles<false>(call, block, shared, [&](const PixelTile& tile, const float* patch, const float* dy) {
+    patch += lane % 4 / 2 * call.patch.shared.quad_pitch + lane % 2 * 2;
+    dy += lane / 4 * 4;
     for (int r = warp; r < tile.samples * tile.rows; r += kWarps) {
       const int sample = r / tile.rows, row = r - sample * tile.rows;
       const float* x = patch + 4 * (sample * call.patch.rows + row * kStride) * call.patch.columns;
@@ -73,7 +55,7 @@ __global__ void __launch_bounds__(kThreads, 2) sliding_weights_kernel(WeightsCon
         }
       }
     }
-  }
+  });
 
   join_sums<kWarps>(sums, shared);
   if (warp == 0) {
@@ -93,36 +75,11 @@ __global__ void __launch_bounds__(kThreads, 2) tap_weights_kernel(WeightsConvolu
   SIMT_DYN_SHARED(float, shared);
   const WeightsBlock block = weights_block(call, {kMade, kRead, 1});
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const int pixels = call.tiles.samples * static_cast<int>(call.tile_pixels.divisor);
-  const auto tile_of = [&](int t) { return tile_at(call.tiles, t, call.samples, call.dy.rows, call.dy.columns); };
-  const auto rows_of_x = [&](const PixelTile& tile) {
-    return PixelRows{call.x, block.read, call.stride,
-                     tile.row * call.stride - call.pad + block.tap / call.window_columns,
-                     tile.column * call.stride - call.pad + block.tap % call.window_columns};
-  };
-  const auto buffer_of = [&](int t) { return shared + t % 2 * call.buffer_floats; };
-  const auto copy = [&](int t) {
-    const PixelTile tile = tile_of(t);
-    copy_rows<kRead, kRead>(call, tile, rows_of_x(tile), buffer_of(t));
-    copy_rows<kMade, kMade>(call, tile, rows_of_dy(call, tile, block.made), buffer_of(t) + call.patch_floats);
-  };
-
+  const int pixels = call.made_pixels.pixels;
   float sums[kValues] = {};  // [output channel][input channel]
-  copy(block.tile);
-  for (int t = block.tile; t < block.last_tile; ++t) {
-    float* buffer = buffer_of(t);
-    wait_for_copies();
-    if (call.prologue.scale != nullptr) {
-      const PixelTile tile = tile_of(t);
-      visit_rows<kRead, kRead>(call, tile, rows_of_x(tile), buffer,
-                               [&](float* at, std::int64_t, int sample, int c, bool exists) {
-                                 if (exists) prepare_channels<false>(call.x, call.prologue, at, sample, c);
-                               });
-    }
-    __syncthreads();
-    if (t + 1 < block.last_tile) copy(t + 1);
-    const float* x = buffer + lane % 8 * 4;
-    const float* dy = buffer + call.patch_floats + lane / 8 * 4;
+  multiply_tiles<false>(call, block, shared, [&](const PixelTile&, const float* x, const float* dy) {
+    x += lane % 8 * 4;
+    dy += lane / 8 * 4;
     for (int p = warp; p < pixels; p += kWarps) {
       const float4 value = simt::load4(x + p * kRead);
       SIMT_UNROLL
@@ -139,7 +96,7 @@ __global__ void __launch_bounds__(kThreads, 2) tap_weights_kernel(WeightsConvolu
         }
       }
     }
-  }
+  });
 
   join_sums<kWarps>(sums, shared);
   if (warp == 0) {
@@ -173,11 +130,18 @@ void launch_float_weights(WeightsConvolution call, const ConvolutionGeometry& g,
                           cudaStream_t stream) {
   const int pixels = call.tiles.samples * call.tiles.rows * call.tiles.columns;
   const bool slides = makes_whole_window(g);
-  if (slides) call.patch = PatchShape::of(call.tiles, g.stride, 1, 3, 3, 8);
-  call.patch_floats = slides ? 8 * call.patch.plane : 32 * pixels;
-  call.buffer_floats = call.patch_floats + kMade * pixels;
-  const int joining = (slides ? 72 : 32) * 32 * kWarps / 2;
-  const auto shared = static_cast<std::size_t>(4 * std::max(2 * call.buffer_floats, joining));
+  call.made_pixels = {pixels, 3, kMade, 4};
+  if (slides) {
+    call.patch = PatchShape::of(call.tiles, g.stride, 1, 3, 3, 8);
+  } else {
+    call.patch = PatchShape::of(call.tiles, 1, g.stride, 1, 1, 32);
+    call.patch.shared = {pixels, 3, 32, 4};
+  }
+  call.x_floats = static_cast<int>(call.patch.shared.floats());
+  call.buffer_floats = call.x_floats + static_cast<int>(call.made_pixels.floats());
+  call.prologue.per_sample = SmallDivisor::of(call.patch.rows * call.patch.columns);
+  const std::int64_t joining = std::int64_t{4} * (slides ? 72 : 32) * kThreads / 2;
+  const auto shared = static_cast<std::size_t>(std::max(weights_shared_bytes(call), joining));
   simt::launch(!slides         ? tap_weights_kernel
                : g.stride == 1 ? sliding_weights_kernel<1>
                                : sliding_weights_kernel<2>,
@@ -192,21 +156,15 @@ void convolve_backward_weights(const BackwardWeightsConvolution& b, cudaStream_t
   WeightsConvolution call{};
   const float* x = b.x + b.c_begin;
   call.x = {x, g.h, g.w, channels, g.c, moves_by_four(x, g.c, channels) ? 1 : 0};
-  call.prologue = b.prologue;
-  if (call.prologue.scale != nullptr) {
-    call.prologue.scale += b.c_begin;
-    call.prologue.shift += b.c_begin;
-  }
+  call.prologue = PatchPrologue::of(b.prologue, b.c_begin);
   call.dy = {b.dy, g.out_h, g.out_w, g.k, g.k, moves_by_four(b.dy, g.k, g.k) ? 1 : 0};
   call.tiles = weights_tiles(g);
-  call.tile_columns = SmallDivisor::of(call.tiles.columns);
-  call.tile_pixels = SmallDivisor::of(call.tiles.rows * call.tiles.columns);
   call.samples = g.n;
   call.window_rows = g.r;
   call.window_columns = g.s;
   call.stride = g.stride;
   call.pad = g.pad;
-  const WeightsParts parts = weights_parts(g, b.math);
+  const WeightsParts parts = weights_parts(g, channels, b.math);
   call.made_tiles = tiles_of(g.k, parts.made);
   call.read_tiles = tiles_of(channels, parts.read);
   call.splits = b.splits;
@@ -220,7 +178,7 @@ void convolve_backward_weights(const BackwardWeightsConvolution& b, cudaStream_t
 
   const std::int64_t blocks = std::int64_t{call.made_tiles} * call.read_tiles * (taps / parts.taps) * b.splits;
   if (b.math == ConvolutionMath::tf32)
-    launch_tensor_weights(call, g, blocks, stream);
+    launch_tensor_weights(call, g, parts, blocks, stream);
   else
     launch_float_weights(call, g, blocks, stream);
   if (!joins) return;

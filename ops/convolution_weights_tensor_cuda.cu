@@ -1,118 +1,113 @@
 // Weights' gradients of convolutions on tensor cores: dy's channels times x's, eight pixels at a time, for every tap of
-// a window of 3x3, or for one of another window's.
+// a window of 3x3, or for one of another window's. Pixels that a tile lacks are zeros on both sides.
 #include "convolution_weights.h"
 #include "tensor_product.h"
 
 namespace thimble {
 namespace {
 
-// A warp makes kMadeOfWarp x 8 * kEights channels of every tap; two warps lie along dy's channels, two along x's, and
-// two such groups take pixels in turn.
-constexpr int kMadeOfWarp = 32, kMade = 2 * kMadeOfWarp, kGroups = 2;
-constexpr int kPitch = kMade + 8;  // of dy's pixels: lanes read four of them, eight channels each, in other banks
+// A warp makes kMadeOfWarp x 8 * kEights channels of every tap. So many warps lie along dy's channels and along x's;
+// groups of such warps take pixels in turn.
+constexpr int kMadeOfWarp = 32;
 
-template <int kWindow, int kEights>
+template <int kWindow, int kEights, int kMadeWarps, int kReadWarps>
+struct TensorParts {
+  static constexpr int kTaps = kWindow * kWindow, kGroups = kWarps / (kMadeWarps * kReadWarps);
+  static constexpr int kReadOfWarp = 8 * kEights, kRead = kReadWarps * kReadOfWarp, kMade = kMadeWarps * kMadeOfWarp;
+  static constexpr int kPitch = kMade + 8;  // of dy's pixels: lanes read four of them, eight channels each
+  static constexpr int kRows = kMadeOfWarp / 16, kValues = kTaps * kEights * kRows * 4;
+};
+
+template <int kWindow, int kEights, int kMadeWarps, int kReadWarps>
 __global__ void __launch_bounds__(kThreads, 2) tensor_weights_kernel(WeightsConvolution call) {
-  constexpr int kTaps = kWindow * kWindow, kRows = kMadeOfWarp / 16, kReadOfWarp = 8 * kEights, kRead = 2 * kReadOfWarp;
-  constexpr int kValues = kTaps * kEights * kRows * 4;
+  using Parts = TensorParts<kWindow, kEights, kMadeWarps, kReadWarps>;
+  constexpr int kRows = Parts::kRows, kTaps = Parts::kTaps, kPitch = Parts::kPitch;
   SIMT_DYN_SHARED(float, shared);
-  const WeightsBlock block = weights_block(call, {kMade, kRead, kTaps});
+  const WeightsBlock block = weights_block(call, {Parts::kMade, Parts::kRead, kTaps});
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const int made = warp % 2 * kMadeOfWarp, read = warp / 2 % 2 * kReadOfWarp, group = warp / 4;
-  const auto tile_of = [&](int t) { return tile_at(call.tiles, t, call.samples, call.dy.rows, call.dy.columns); };
-  const auto place_of = [&](const PixelTile& tile) {
-    return PatchPlace{tile.sample, tile.samples, tile.row * call.stride - call.pad + block.tap / call.window_columns,
-                      tile.column * call.stride - call.pad + block.tap % call.window_columns};
-  };
-  const auto buffer_of = [&](int t) { return shared + t % 2 * call.buffer_floats; };
-  const auto copy = [&](int t) {
-    const PixelTile tile = tile_of(t);
-    copy_patch(call.x, call.patch, place_of(tile), block.read, buffer_of(t));
-    copy_rows<kMade, kPitch>(call, tile, rows_of_dy(call, tile, block.made), buffer_of(t) + call.patch_floats);
-  };
-  const int tile_pixels = static_cast<int>(call.tile_pixels.divisor), pixels = call.tiles.samples * tile_pixels;
-  const int step = call.patch.tile_step / call.patch.spacing;
+  const int made = warp % kMadeWarps * kMadeOfWarp, read = warp / kMadeWarps % kReadWarps * Parts::kReadOfWarp;
+  const int group = warp / (kMadeWarps * kReadWarps);
 
-  float sums[kValues] = {};  // [tap][eight][sixteen of dy's channels][of a product]
-  copy(block.tile);
-  for (int t = block.tile; t < block.last_tile; ++t) {
-    const PixelTile tile = tile_of(t);
-    float* buffer = buffer_of(t);
-    wait_for_copies();
-    prepare_patch<true>(call.x, call.prologue, call.patch, place_of(tile), block.read, buffer);
-    visit_rows<kMade, kPitch>(call, tile, rows_of_dy(call, tile, block.made), buffer + call.patch_floats,
-                              [](float* at, std::int64_t, int, int, bool) {
-                                const float4 v = simt::load4(at);
-                                simt::store4(at, make_float4(to_tf32(v.x), to_tf32(v.y), to_tf32(v.z), to_tf32(v.w)));
-                              });
-    __syncthreads();
-    if (t + 1 < block.last_tile) copy(t + 1);
-    const float* dy = buffer + call.patch_floats + made + lane / 4;
-    const float* x = buffer + read * call.patch.plane + lane / 16 * 4 * call.patch.plane + lane / 4 % 4;
-    for (int first = 8 * group; first < pixels; first += 8 * kGroups) {
+  // Where each of dy's pixels lies in x's patch.
+  int* places = reinterpret_cast<int*>(dy_table_of(call, shared) + call.made_pixels.pixels);
+  const SmallDivisor per_row = SmallDivisor::of(call.tiles.columns);
+  const SmallDivisor per_sample = SmallDivisor::of(call.tiles.rows * call.tiles.columns);
+  for (int p = static_cast<int>(threadIdx.x); p < call.made_pixels.pixels; p += kThreads) {
+    const int sample = per_sample.quotient(p), inside = p - sample * call.tiles.rows * call.tiles.columns;
+    const int row = per_row.quotient(inside), column = inside - row * call.tiles.columns;
+    const int place = sample * call.patch.pixels_of_sample() + (row * call.patch.columns + column) * call.patch.step;
+    places[p] = sample < call.tiles.samples ? 4 * place : 0;
+  }
+
+  float sums[Parts::kValues] = {};  // [tap][eight of x's channels][sixteen of dy's][of a product]
+  multiply_tiles<true>(call, block, shared, [&](const PixelTile&, const float* x, const float* dy) {
+    dy += made + lane / 4;
+    x += (read / 4 + lane / 16) * call.patch.shared.quad_pitch + lane / 4 % 4;
+    for (int first = 8 * group; first < call.made_pixels.pixels; first += 8 * Parts::kGroups) {
       float left[kRows][4];
-      int seen[2];
+      const float* seen[2];
       SIMT_UNROLL
       for (int half = 0; half < 2; ++half) {
         const int p = first + 4 * half + lane % 4;
-        const int sample = call.tile_pixels.quotient(p), inside = p - sample * tile_pixels;
-        const int row = call.tile_columns.quotient(inside), column = inside - row * call.tiles.columns;
-        const bool exists = sample < tile.samples;
-        seen[half] = exists ? 4 * (sample * static_cast<int>(call.patch.per_sample.divisor) +
-                                   (row * call.patch.columns + column) * step)
-                            : 0;
+        seen[half] = x + places[p];
         SIMT_UNROLL
-        for (int m = 0; m < kRows; ++m) {
-          left[m][2 * half] = exists ? dy[p * kPitch + 16 * m] : 0.0f;
-          left[m][2 * half + 1] = exists ? dy[p * kPitch + 16 * m + 8] : 0.0f;
-        }
+        for (int m = 0; m < 2 * kRows; ++m) left[m / 2][2 * half + m % 2] = to_tf32(dy[p * kPitch + 8 * m]);
       }
       SIMT_UNROLL
       for (int tap = 0; tap < kTaps; ++tap) {
         const int moved = 4 * (tap / kWindow * call.patch.columns + tap % kWindow);
         SIMT_UNROLL
         for (int e = 0; e < kEights; ++e) {
-          const float* from = x + 8 * e * call.patch.plane + moved;
-          const float right[2] = {from[seen[0]], from[seen[1]]};
+          const int at = 2 * e * call.patch.shared.quad_pitch + moved;
+          const float right[2] = {seen[0][at], seen[1][at]};
           SIMT_UNROLL
           for (int m = 0; m < kRows; ++m)
             add_tensor_product(sums + 4 * ((tap * kEights + e) * kRows + m), left[m], right);
         }
       }
     }
-  }
+  });
 
-  join_sums<kGroups>(sums, shared);
+  join_sums<Parts::kGroups>(sums, shared);
   if (group == 0) {
     SIMT_UNROLL
-    for (int i = 0; i < kValues; ++i) {
+    for (int i = 0; i < Parts::kValues; ++i) {
       const int k = made + i / 4 % kRows * 16 + i / 2 % 2 * 8 + lane / 4;
       const int c = read + i / (4 * kRows) % kEights * 8 + lane % 4 * 2 + i % 2, tap = i / (4 * kRows * kEights);
-      shared[(k * kRead + c) * kTaps + tap] = sums[i];
+      shared[(k * Parts::kRead + c) * kTaps + tap] = sums[i];
     }
   }
   __syncthreads();
-  write_sums<kMade, kRead, kTaps>(call, block, shared);
+  write_sums<Parts::kMade, Parts::kRead, kTaps>(call, block, shared);
 }
 
-template <int kWindow, int kEights>
+template <int kWindow, int kEights, int kMadeWarps, int kReadWarps>
 void launch(WeightsConvolution call, int stride, std::int64_t blocks, cudaStream_t stream) {
-  constexpr int kRead = 16 * kEights, kTaps = kWindow * kWindow;
-  const int step = kWindow == 1 ? 1 : stride;
-  call.patch = PatchShape::of(call.tiles, step, stride / step, kWindow, kWindow, kRead);
-  call.patch_floats = kRead * call.patch.plane;
-  call.buffer_floats = call.patch_floats + kPitch * call.tiles.samples * call.tiles.rows * call.tiles.columns;
-  const int result = kMade * kRead * kTaps;
-  const auto shared = static_cast<std::size_t>(4 * std::max(2 * call.buffer_floats, result));
-  simt::launch(tensor_weights_kernel<kWindow, kEights>, blocks, kThreads, shared, stream, call);
+  using Parts = TensorParts<kWindow, kEights, kMadeWarps, kReadWarps>;
+  const int step = kWindow == 1 ? 1 : stride, pixels = call.tiles.samples * call.tiles.rows * call.tiles.columns;
+  call.patch = PatchShape::of(call.tiles, step, stride / step, kWindow, kWindow, Parts::kRead);
+  call.made_pixels = {tiles_of(pixels, 8) * 8, kMadeWarps == 2 ? 4 : 3, Parts::kPitch, 4};
+  call.x_floats = static_cast<int>(call.patch.shared.floats());
+  call.buffer_floats = call.x_floats + static_cast<int>(call.made_pixels.floats());
+  call.prologue.per_sample = SmallDivisor::of(call.patch.rows * call.patch.columns);
+  const std::int64_t result = std::int64_t{4} * Parts::kMade * Parts::kRead * Parts::kTaps;
+  const std::int64_t joining = std::int64_t{4} * Parts::kValues * kThreads / 2;
+  const std::int64_t tiles = weights_shared_bytes(call) + 4 * call.made_pixels.pixels;
+  simt::launch(tensor_weights_kernel<kWindow, kEights, kMadeWarps, kReadWarps>, blocks, kThreads,
+               static_cast<std::size_t>(std::max({tiles, result, joining})), stream, call);
 }
 
 }  // namespace
 
-void launch_tensor_weights(WeightsConvolution call, const ConvolutionGeometry& g, std::int64_t blocks,
-                           cudaStream_t stream) {
-  if (makes_whole_window(g)) return launch<3, 1>(call, g.stride, blocks, stream);
-  launch<1, 4>(call, g.stride, blocks, stream);
+void launch_tensor_weights(WeightsConvolution call, const ConvolutionGeometry& g, const WeightsParts& parts,
+                           std::int64_t blocks, cudaStream_t stream) {
+  if (parts.taps == 1) {
+    if (parts.made == 64) return launch<1, 4, 2, 2>(call, g.stride, blocks, stream);
+    return launch<1, 4, 1, 1>(call, g.stride, blocks, stream);
+  }
+  if (parts.made == 64) return launch<3, 1, 2, 2>(call, g.stride, blocks, stream);
+  if (parts.read == 32) return launch<3, 1, 1, 4>(call, g.stride, blocks, stream);
+  launch<3, 1, 1, 2>(call, g.stride, blocks, stream);
 }
 
 }  // namespace thimble

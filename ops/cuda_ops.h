@@ -10,8 +10,11 @@ namespace thimble {
 
 void register_adam_update_cuda(OpRegistry& registry);
 void register_add_cuda(OpRegistry& registry);
+void register_attention_backward_cuda(OpRegistry& registry);
+void register_attention_cuda(OpRegistry& registry);
 void register_batch_norm_backward_cuda(OpRegistry& registry);
 void register_batch_norm_cuda(OpRegistry& registry);
+void register_best_tokens_cuda(OpRegistry& registry);
 void register_conv2d_cuda(OpRegistry& registry);
 void register_dropout_cuda(OpRegistry& registry);
 void register_dynamic_conv_cuda(OpRegistry& registry);
@@ -27,6 +30,7 @@ void register_norm_conv2d_backward_data_cuda(OpRegistry& registry);
 void register_norm_conv2d_backward_weights_cuda(OpRegistry& registry);
 void register_norm_conv2d_cuda(OpRegistry& registry);
 void register_norm_pool_cuda(OpRegistry& registry);
+void register_pool_attention_cuda(OpRegistry& registry);
 void register_relu_cuda(OpRegistry& registry);
 void register_sgd_update_cuda(OpRegistry& registry);
 void register_softmax_cross_entropy_cuda(OpRegistry& registry);

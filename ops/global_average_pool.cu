@@ -60,7 +60,7 @@ void forward(const OpShape& shape, const KernelArguments& a) {
 
 void backward(const OpShape& shape, const KernelArguments& a) {
   const NormRows rows = NormRows::of(shape.outputs[0], true);
-  const SliceGrid grid = applying_grid(rows);
+  const SliceGrid grid = applying_grid(rows, kRowsAtOnce);
   simt::launch(has_whole_quads(rows, {a.inputs[0], a.outputs[0]}) ? spread_kernel<true> : spread_kernel<false>,
                grid.blocks(), kApplyingThreads, 0, stream_of(a), grid, floats(a.inputs[0]), floats(a.outputs[0]));
 }

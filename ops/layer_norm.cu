@@ -14,6 +14,11 @@ constexpr int kMostQuads = 8;                          // of a lane
 constexpr int kLongest = kMostQuads * kQuad * kLanes;  // row in registers
 constexpr std::int64_t kParts = 128;                   // of the rows, summed apart
 
+// Of a block of the gradient whose warps hold rows of so many quads a lane, and their sums: what registers allow.
+constexpr int back_threads(int quads) { return quads == kMostQuads ? 256 : 512; }
+
+int quads_of_lane(std::int64_t n) { return n > kLongest / 2 ? kMostQuads : n > kLongest / 4 ? kMostQuads / 2 : 2; }
+
 // Where quad q of this lane begins in its row.
 __device__ int quad_at(int q) { return (q * kLanes + lane_of_thread()) * kQuad; }
 
@@ -66,29 +71,30 @@ __global__ void layer_norm_forward_kernel(const float* x, const float* gamma, co
 // Sums of a block's rows lie in the workspace one behind the other: of gamma's gradient, then of beta's.
 template <int kQuads>
 __device__ void write_sums(const float4 (&dgamma)[kQuads], const float4 (&dbeta)[kQuads], float* sums, int n) {
-  constexpr int kColumns = kQuad * kLanes;
-  SIMT_SHARED(float, of_warps, [2][kWarps][kColumns]);
+  constexpr int kColumns = kQuad * kLanes, kBackWarps = back_threads(kQuads) / kLanes;
+  SIMT_SHARED(float, of_warps, [2][kBackWarps][kColumns]);
   const int which = static_cast<int>(threadIdx.x) / kColumns, column = static_cast<int>(threadIdx.x) % kColumns;
-  static_assert(kBlock == 2 * kColumns);
   for (int q = 0; q < kQuads; ++q) {
     simt::store4(&of_warps[0][warp_of_thread()][kQuad * lane_of_thread()], dgamma[q]);
     simt::store4(&of_warps[1][warp_of_thread()][kQuad * lane_of_thread()], dbeta[q]);
     __syncthreads();
-    float sum = 0;
-    for (int w = 0; w < kWarps; ++w) sum += of_warps[which][w][column];
-    if (q * kColumns + column < n) sums[which * n + q * kColumns + column] = sum;
+    if (which < 2 && q * kColumns + column < n) {
+      float sum = 0;
+      for (int w = 0; w < kBackWarps; ++w) sum += of_warps[which][w][column];
+      sums[which * n + q * kColumns + column] = sum;
+    }
     __syncthreads();
   }
 }
 
 template <int kQuads, bool kWhole>
-__global__ void __launch_bounds__(kBlock)
+__global__ void __launch_bounds__(back_threads(kQuads))
     layer_norm_backward_kernel(const float* dy, const float* x, const float* gamma, float* dx, float* sums,
                                float epsilon, int n, std::int64_t rows, std::int64_t rows_per_block) {
   float4 dgamma[kQuads], dbeta[kQuads];
   for (int q = 0; q < kQuads; ++q) dgamma[q] = dbeta[q] = {0, 0, 0, 0};
   const std::int64_t begin = blockIdx.x * rows_per_block, end = min(rows, begin + rows_per_block);
-  for (std::int64_t row = begin + warp_of_thread(); row < end; row += kWarps) {
+  for (std::int64_t row = begin + warp_of_thread(); row < end; row += back_threads(kQuads) / kLanes) {
     float4 normal[kQuads], g[kQuads];
     load_row<kQuads, kWhole>(x + row * n, n, normal);
     load_row<kQuads, kWhole>(dy + row * n, n, g);
@@ -177,58 +183,58 @@ __global__ void layer_norm_backward_long_kernel(const float* dy, const float* x,
 
 // No more parts than have a row for every warp.
 Chunks parts_of(const TensorType& type) {
-  const std::int64_t all = rows(type);
-  return Chunks::of(all, std::min(kParts, (all + kWarps - 1) / kWarps));
+  const std::int64_t all = rows(type), n = features(type);
+  const std::int64_t warps = n > kLongest ? 1 : back_threads(quads_of_lane(n)) / kLanes;
+  return Chunks::of(all, std::min(kParts, (all + warps - 1) / warps));
 }
 
 float epsilon_of(const OpShape& shape) { return static_cast<float>(real_attribute(shape.attributes, "epsilon")); }
 
-template <int kQuads, bool kWhole>
-void launch_forward(const OpShape& shape, const KernelArguments& a) {
-  const std::int64_t n = features(shape.inputs[0]), all = rows(shape.inputs[0]);
-  simt::launch(layer_norm_forward_kernel<kQuads, kWhole>, (all + kWarps - 1) / kWarps, kBlock, 0, stream_of(a),
-               floats(a.inputs[0]), floats(a.inputs[1]), floats(a.inputs[2]), floats(a.outputs[0]), epsilon_of(shape),
-               static_cast<int>(n), all);
+bool is_whole(const KernelArguments& a, int n) {
+  return lie_in_quads(n, {a.inputs[0], a.inputs[1], a.inputs[2], a.outputs[0]});
+}
+
+template <int kQuads>
+void launch_forward(const OpShape& shape, const KernelArguments& a, int n) {
+  const std::int64_t all = rows(shape.inputs[0]);
+  const auto kernel =
+      is_whole(a, n) ? layer_norm_forward_kernel<kQuads, true> : layer_norm_forward_kernel<kQuads, false>;
+  simt::launch(kernel, (all + kWarps - 1) / kWarps, kBlock, 0, stream_of(a), floats(a.inputs[0]), floats(a.inputs[1]),
+               floats(a.inputs[2]), floats(a.outputs[0]), epsilon_of(shape), n, all);
 }
 
 void forward(const OpShape& shape, const KernelArguments& a) {
-  const std::int64_t n = features(shape.inputs[0]);
+  const auto n = static_cast<int>(features(shape.inputs[0]));
   if (n > kLongest)
     simt::launch(layer_norm_forward_long_kernel, rows(shape.inputs[0]), kBlock, 0, stream_of(a), floats(a.inputs[0]),
-                 floats(a.inputs[1]), floats(a.inputs[2]), floats(a.outputs[0]), epsilon_of(shape),
-                 static_cast<int>(n));
-  else if (!lie_in_quads(n, {a.inputs[0], a.inputs[1], a.inputs[2], a.outputs[0]}))
-    launch_forward<kMostQuads, false>(shape, a);
-  else if (n > kLongest / 2)
-    launch_forward<kMostQuads, true>(shape, a);
-  else if (n > kLongest / 4)
-    launch_forward<kMostQuads / 2, true>(shape, a);
+                 floats(a.inputs[1]), floats(a.inputs[2]), floats(a.outputs[0]), epsilon_of(shape), n);
+  else if (quads_of_lane(n) == kMostQuads)
+    launch_forward<kMostQuads>(shape, a, n);
+  else if (quads_of_lane(n) == kMostQuads / 2)
+    launch_forward<kMostQuads / 2>(shape, a, n);
   else
-    launch_forward<kMostQuads / 4, true>(shape, a);
+    launch_forward<2>(shape, a, n);
 }
 
-template <int kQuads, bool kWhole>
-void launch_backward(const OpShape& shape, const KernelArguments& a, const Chunks& parts) {
-  simt::launch(layer_norm_backward_kernel<kQuads, kWhole>, parts.count, kBlock, 0, stream_of(a), floats(a.inputs[0]),
-               floats(a.inputs[1]), floats(a.inputs[2]), floats(a.outputs[0]), floats(a.workspace), epsilon_of(shape),
-               static_cast<int>(features(shape.inputs[0])), parts.total, parts.size);
+using BackwardKernel = void (*)(const float*, const float*, const float*, float*, float*, float, int, std::int64_t,
+                                std::int64_t);
+
+template <int kQuads>
+BackwardKernel backward_kernel(const KernelArguments& a, int n) {
+  return is_whole(a, n) ? layer_norm_backward_kernel<kQuads, true> : layer_norm_backward_kernel<kQuads, false>;
 }
 
 void backward(const OpShape& shape, const KernelArguments& a) {
   const auto n = static_cast<int>(features(shape.inputs[0]));
+  const int quads = quads_of_lane(n);
+  const BackwardKernel kernel = n > kLongest              ? layer_norm_backward_long_kernel
+                                : quads == kMostQuads     ? backward_kernel<kMostQuads>(a, n)
+                                : quads == kMostQuads / 2 ? backward_kernel<kMostQuads / 2>(a, n)
+                                                          : backward_kernel<2>(a, n);
   const Chunks parts = parts_of(shape.inputs[0]);
-  if (n > kLongest)
-    simt::launch(layer_norm_backward_long_kernel, parts.count, kBlock, 0, stream_of(a), floats(a.inputs[0]),
-                 floats(a.inputs[1]), floats(a.inputs[2]), floats(a.outputs[0]), floats(a.workspace), epsilon_of(shape),
-                 n, parts.total, parts.size);
-  else if (!lie_in_quads(n, {a.inputs[0], a.inputs[1], a.inputs[2], a.outputs[0]}))
-    launch_backward<kMostQuads, false>(shape, a, parts);
-  else if (n > kLongest / 2)
-    launch_backward<kMostQuads, true>(shape, a, parts);
-  else if (n > kLongest / 4)
-    launch_backward<kMostQuads / 2, true>(shape, a, parts);
-  else
-    launch_backward<kMostQuads / 4, true>(shape, a, parts);
+  simt::launch(kernel, parts.count, n > kLongest ? kBlock : back_threads(quads), 0, stream_of(a), floats(a.inputs[0]),
+               floats(a.inputs[1]), floats(a.inputs[2]), floats(a.outputs[0]), floats(a.workspace), epsilon_of(shape),
+               n, parts.total, parts.size);
   simt::launch(layer_norm_sum_parts_kernel, (2 * n + kLanes - 1) / kLanes, kBlock, 0, stream_of(a), floats(a.workspace),
                static_cast<int>(parts.count), n, floats(a.outputs[1]), floats(a.outputs[2]));
 }

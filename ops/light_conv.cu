@@ -28,13 +28,13 @@ __global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, 4)
       const int r = next + lane / f.lanes, row = first + warp * kWarpRows + r;
       const bool there = r < kWarpRows && row < length;
       const FourTaps taps = row_taps(f, sentence, head, row, part, there);
-#pragma unroll
+  SIMT_UNROLL
       for (int i = 0; i < 4; ++i)
         if (there && 4 * part + i < f.kernel) total[i] += taps.factor[i] * gradient[r * f.kernel + 4 * part + i];
     }
     __syncwarp();  // it is cleared next
   }
-#pragma unroll
+  SIMT_UNROLL
   for (int i = 0; i < 4; ++i) {
     for (int h = f.lanes; h < 32; h *= 2) total[i] += __shfl_xor_sync(kWholeWarp, total[i], h);
     if (lane < f.lanes && 4 * part + i < f.kernel) gradient[4 * part + i] = total[i];
@@ -66,7 +66,7 @@ __global__ void light_finish_kernel(TapField f, const float* sums, float* dweigh
   const int part = lane % f.lanes;
   const FourTaps taps = row_taps(f, 0, head, 0, part, true);
   float passed[4], mean = 0;
-#pragma unroll
+  SIMT_UNROLL
   for (int i = 0; i < 4; ++i) {
     passed[i] = 0;
     if (4 * part + i < f.kernel)
@@ -74,7 +74,7 @@ __global__ void light_finish_kernel(TapField f, const float* sums, float* dweigh
     mean = fmaf(taps.softmax[i], passed[i], mean);
   }
   for (int h = f.lanes / 2; h > 0; h /= 2) mean += __shfl_xor_sync(kWholeWarp, mean, h);
-#pragma unroll
+  SIMT_UNROLL
   for (int i = 0; i < 4; ++i)
     if (lane < f.lanes && 4 * part + i < f.kernel)
       dweights[head * f.kernel + 4 * part + i] = taps.softmax[i] * (passed[i] - mean);

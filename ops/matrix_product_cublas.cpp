@@ -3,6 +3,7 @@
 #include <cublasLt.h>
 
 #include <algorithm>
+#include <array>
 #include <string>
 
 #include "matrix_product_cuda.h"
@@ -148,17 +149,28 @@ class CublasProduct final : public PreparedProduct {
     preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<std::uint32_t>(product.a.alignment));
     preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<std::uint32_t>(product.c.alignment));
     preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<std::uint32_t>(product.c.alignment));
-    cublasLtMatmulHeuristicResult_t result{};
+    std::array<cublasLtMatmulHeuristicResult_t, kLooked> results{};
     int count = 0;
     const cublasStatus_t status =
         cublasLtMatmulAlgoGetHeuristic(shared_handle(), description_.get(), b_.get(), a_.get(), c_.get(), c_.get(),
-                                       preference.get(), 1, &result, &count);
+                                       preference.get(), kLooked, results.data(), &count);
     if (status == CUBLAS_STATUS_NOT_SUPPORTED || (status == CUBLAS_STATUS_SUCCESS && count == 0)) return false;
     check(status, "cublasLtMatmulAlgoGetHeuristic");
-    check(result.state, "the chosen algorithm");
-    algorithm_ = result.algo;
+    // The library's first choice may leave most of the device idle where products are deep and small, for want of a
+    // workspace to cut the depth: then the one that has most to do at once.
+    const cublasLtMatmulHeuristicResult_t* chosen = nullptr;
+    for (int i = 0; i < count; ++i) {
+      const cublasLtMatmulHeuristicResult_t& one = results[static_cast<std::size_t>(i)];
+      if (one.state != CUBLAS_STATUS_SUCCESS) continue;
+      if (chosen == nullptr || (chosen->wavesCount < kBusy && one.wavesCount > chosen->wavesCount)) chosen = &one;
+    }
+    if (chosen == nullptr) return false;
+    algorithm_ = chosen->algo;
     return true;
   }
+
+  static constexpr int kLooked = 16;
+  static constexpr float kBusy = 0.5f;  // of a wave
 
   bool has_bias_;
   Bytes workspace_;

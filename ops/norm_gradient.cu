@@ -159,7 +159,23 @@ __global__ void __launch_bounds__(kSummingThreads, 2)
 struct GradientSums {
   const float2* sums;
   int parts;
+  int pitch;  // from one channel's pairs to the next's
 };
+
+// Adds the parts of a channel up in its first: a warp a channel of a segment.
+__global__ void join_parts_kernel(float2* sums, int parts, std::int64_t all_channels) {
+  const std::int64_t channel = global_thread() / 32;
+  if (channel >= all_channels) return;
+  float2* own = sums + channel * parts;
+  SumPair all{0, 0};
+  for (int i = static_cast<int>(threadIdx.x) % 32; i < parts; i += 32) {
+    const float2 pair = own[i];
+    all.first += static_cast<double>(pair.x);
+    all.second += static_cast<double>(pair.y);
+  }
+  all = sum_warp(all);
+  if (threadIdx.x % 32 == 0) own[0] = make_float2(static_cast<float>(all.first), static_cast<float>(all.second));
+}
 
 // Gradients of gamma and beta of a slice, from the sums of all segments.
 __device__ void finish_slice(const GradientSums& from, std::int64_t segments, int channels, int first, int columns,
@@ -171,7 +187,7 @@ __device__ void finish_slice(const GradientSums& from, std::int64_t segments, in
   double gamma = 0, beta = 0;
   for (std::int64_t i = own; own < count && i < segments * from.parts; i += count) {
     const std::int64_t segment = i / from.parts, part = i - segment * from.parts;
-    const float2 pair = from.sums[(segment * channels + first + column) * from.parts + part];
+    const float2 pair = from.sums[(segment * channels + first + column) * from.pitch + part];
     beta += static_cast<double>(pair.x);
     gamma += static_cast<double>(pair.y);
   }
@@ -204,13 +220,15 @@ struct GradientOutput {
 __device__ SumPair group_gradient(const GradientInput& in, const GradientSums& from, const SliceGrid& grid,
                                   const SliceThread& t, int group) {
   const int first = group * in.width;
-  const float2* sums = from.sums + (t.segment * grid.channels + first) * from.parts;
+  const float2* sums = from.sums + (t.segment * grid.channels + first) * from.pitch;
   const float inverse = inverse_deviation(in.variance[t.segment * (grid.channels / in.width) + group], in.epsilon);
   SumPair all{0, 0};
   for (int i = static_cast<int>(threadIdx.x) % 32; i < in.width * from.parts; i += 32) {
-    const auto scale = static_cast<double>(in.gamma[first + i / from.parts] * inverse);
-    all.first += scale * static_cast<double>(sums[i].x);
-    all.second += scale * static_cast<double>(sums[i].y);
+    const int channel = i / from.parts;
+    const float2 pair = sums[channel * from.pitch + i - channel * from.parts];
+    const auto scale = static_cast<double>(in.gamma[first + channel] * inverse);
+    all.first += scale * static_cast<double>(pair.x);
+    all.second += scale * static_cast<double>(pair.y);
   }
   all = sum_warp(all);
   const double count = static_cast<double>(grid.rows * in.width);
@@ -233,7 +251,18 @@ __global__ void __launch_bounds__(kApplyingThreads, 3)
   make_factors<kSource>(in, grid, t, factors[0]);
   const int first_group = t.first / in.width;
   const int groups = (t.first + t.channels - 1) / in.width - first_group + 1;
-  for (int g = static_cast<int>(threadIdx.x) / 32; g < groups; g += kApplyingThreads / 32) {
+  if (in.width * from.parts == 1) {  // nothing to add up: a thread a channel
+    if (const int c = static_cast<int>(threadIdx.x); c < groups) {
+      const std::int64_t channel = t.segment * grid.channels + first_group + c;
+      const float2 pair = from.sums[channel * from.pitch];
+      const auto of_count =
+          static_cast<double>(in.gamma[first_group + c] * inverse_deviation(in.variance[channel], in.epsilon));
+      of_sums[c] = static_cast<float>(of_count * static_cast<double>(pair.x) / static_cast<double>(grid.rows));
+      of_products[c] = static_cast<float>(of_count * static_cast<double>(pair.y) / static_cast<double>(grid.rows));
+    }
+  }
+  for (int g = in.width * from.parts == 1 ? groups : static_cast<int>(threadIdx.x) / 32; g < groups;
+       g += kApplyingThreads / 32) {
     const SumPair of = group_gradient(in, from, grid, t, first_group + g);
     if (threadIdx.x % 32 != 0) continue;
     of_sums[g] = static_cast<float>(of.first);
@@ -325,6 +354,19 @@ void with_source(Source source, Launch launch) {
   }
 }
 
+void launch_apply(const NormGradientCuda& g, const GradientSums& sums, cudaStream_t stream) {
+  const SliceGrid grid = applying_grid(g.rows, kRowsAtOnce);
+  const GradientInput in = input_of(g);
+  const bool finishes = g.dgamma != nullptr;
+  const GradientOutput out{g.after, g.dx, g.dgamma, g.dbeta, finishes ? static_cast<unsigned>(grid.slices) : 0u};
+  const bool whole = has_whole_quads(g.rows, {in.dy, in.x, in.output, out.after, out.dx});
+  with_source(source_of(g), [&](auto source) {
+    constexpr Source kSource = decltype(source)::value;
+    simt::launch(whole ? gradient_apply_kernel<kSource, true> : gradient_apply_kernel<kSource, false>,
+                 grid.blocks() + out.finishing_blocks, kApplyingThreads, 0, stream, in, sums, grid, out);
+  });
+}
+
 }  // namespace
 
 Bytes norm_gradient_workspace_cuda(const NormRows& rows) { return NormParts::of(rows).bytes(rows); }
@@ -342,32 +384,28 @@ void launch_norm_gradient_sums(const NormGradientCuda& g, const NormParts& parts
 
 void launch_norm_gradient_apply(const NormGradientCuda& g, const NormParts& parts, const float2* sums,
                                 cudaStream_t stream) {
-  const SliceGrid grid = applying_grid(g.rows);
-  const GradientInput in = input_of(g);
-  const bool finishes = g.dgamma != nullptr;
-  const GradientOutput out{g.after, g.dx, g.dgamma, g.dbeta, finishes ? static_cast<unsigned>(grid.slices) : 0u};
-  const bool whole = has_whole_quads(g.rows, {in.dy, in.x, in.output, out.after, out.dx});
-  with_source(source_of(g), [&](auto source) {
-    constexpr Source kSource = decltype(source)::value;
-    simt::launch(whole ? gradient_apply_kernel<kSource, true> : gradient_apply_kernel<kSource, false>,
-                 grid.blocks() + out.finishing_blocks, kApplyingThreads, 0, stream, in,
-                 GradientSums{sums, static_cast<int>(parts.parts)}, grid, out);
-  });
+  const auto count = static_cast<int>(parts.parts);
+  launch_apply(g, {sums, count, count}, stream);
 }
 
 void launch_norm_gradient_finish(const NormRows& rows, const NormParts& parts, const float2* sums, float* dgamma,
                                  float* dbeta, cudaStream_t stream) {
   const std::int64_t slices = (rows.channels + kWidestSlice - 1) / kWidestSlice;
   simt::launch(gradient_finish_kernel, slices, kApplyingThreads, 0, stream,
-               GradientSums{sums, static_cast<int>(parts.parts)}, rows.segments(), static_cast<int>(rows.channels),
-               dgamma, dbeta);
+               GradientSums{sums, static_cast<int>(parts.parts), static_cast<int>(parts.parts)}, rows.segments(),
+               static_cast<int>(rows.channels), dgamma, dbeta);
 }
 
 void launch_norm_gradient(const NormGradientCuda& gradient, std::byte* workspace, cudaStream_t stream) {
   const NormParts parts = NormParts::of(gradient.rows);
   auto* sums = reinterpret_cast<float2*>(workspace);
+  const auto count = static_cast<int>(parts.parts);
   launch_norm_gradient_sums(gradient, parts, sums, stream);
-  launch_norm_gradient_apply(gradient, parts, sums, stream);
+  if (count > 1) {
+    const std::int64_t all_channels = gradient.rows.segments() * gradient.rows.channels;
+    simt::launch(join_parts_kernel, blocks_for(32 * all_channels), kBlock, 0, stream, sums, count, all_channels);
+  }
+  launch_apply(gradient, {sums, 1, count}, stream);
 }
 
 }  // namespace thimble

@@ -42,13 +42,13 @@ constexpr int summing_slice(std::int64_t channels) {
 
 constexpr int lanes_of(std::int64_t channels) { return static_cast<int>((channels + 3) / 4); }
 
-/// The grid of a launch that sums nothing, so that any cut of the rows will do; of 8 rows at least, which are whole
-/// words of a mask.
-inline SliceGrid applying_grid(const NormRows& r) {
+/// The grid of a launch that sums nothing, so that any cut of the rows will do: a thread has `rows_at_once` rows at
+/// least, and a part whole words of a mask.
+inline SliceGrid applying_grid(const NormRows& r, std::int64_t rows_at_once) {
   const int slice = static_cast<int>(std::min<std::int64_t>(r.channels, kWidestSlice));
   const std::int64_t slices = (r.channels + slice - 1) / slice, slots = kApplyingThreads / lanes_of(slice);
   const std::int64_t wanted = std::max<std::int64_t>(1, kWantedBlocks / (r.segments() * slices));
-  const std::int64_t rows = std::min(kMostRows, std::max(slots, (r.rows() + wanted - 1) / wanted));
+  const std::int64_t rows = std::min(kMostRows, std::max(rows_at_once * slots, (r.rows() + wanted - 1) / wanted));
   return SliceGrid::of(r, (rows + 7) / 8 * 8, slice);
 }
 

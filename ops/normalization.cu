@@ -9,7 +9,7 @@ constexpr int kRowsAtOnce = 4;
 
 // Where sums of x - pivot and of its square are, and what they are of.
 struct MomentSums {
-  float2* sums;  // null: moments are given
+  float2* sums;
   float* pivots;
   int parts, width, channels, groups;
   double count;
@@ -107,30 +107,18 @@ struct Affine {
   double epsilon;
 };
 
-// The factors of the block's channels. Whoever comes first of a segment's blocks with a group's first channel writes
-// its moments.
-__device__ void make_factors(const SliceThread& t, const MomentSums& of, const Affine& affine, float* mean,
-                             float* variance, float* scales, float* shifts) {
-  SIMT_SHARED(Moment, moments, [kWidestSlice]);
-  const int first_group = t.first / of.width;
-  const std::int64_t at = t.segment * of.groups;
-  if (of.sums != nullptr) {
-    const int groups = (t.first + t.channels - 1) / of.width - first_group + 1;
-    for (int g = static_cast<int>(threadIdx.x) / 32; g < groups; g += kApplyingThreads / 32) {
-      const Moment moment = moment_of(of, t.segment, first_group + g);
-      if (threadIdx.x % 32 != 0) continue;
-      moments[g] = moment;
-      if (t.part != 0 || (first_group + g) * of.width < t.first) continue;
-      mean[at + first_group + g] = moment.mean;
-      variance[at + first_group + g] = moment.variance;
-    }
-    __syncthreads();
-  }
+// Moments of the batch or of each sample, of groups of channels.
+struct GivenMoments {
+  const float *mean, *variance;
+  int width, groups;
+};
+
+// The factors of the block's channels.
+__device__ void make_factors(const SliceThread& t, const GivenMoments& given, const Affine& affine, float* scales,
+                             float* shifts) {
   if (const int c = static_cast<int>(threadIdx.x); c < t.channels) {
-    const int group = (t.first + c) / of.width;
-    const Moment moment =
-        of.sums != nullptr ? moments[group - first_group] : Moment{mean[at + group], variance[at + group]};
-    const ChannelFactors factors = channel_factors(moment.mean, moment.variance, affine.gamma[t.first + c],
+    const std::int64_t group = t.segment * given.groups + (t.first + c) / given.width;
+    const ChannelFactors factors = channel_factors(given.mean[group], given.variance[group], affine.gamma[t.first + c],
                                                    affine.beta[t.first + c], affine.epsilon);
     scales[c] = factors.scale;
     shifts[c] = factors.shift;
@@ -142,12 +130,12 @@ __device__ void make_factors(const SliceThread& t, const MomentSums& of, const A
 // the 32 values of a word.
 template <bool kAligned, bool kMask>
 __global__ void __launch_bounds__(kApplyingThreads, 3)
-    normalize_kernel(SliceGrid grid, MomentSums of, Affine affine, bool relu, const float* x, float* mean,
-                     float* variance, float* y, std::uint32_t* mask) {
+    normalize_kernel(SliceGrid grid, GivenMoments given, Affine affine, bool relu, const float* x, float* y,
+                     std::uint32_t* mask) {
   SIMT_SHARED(float, scales, [kWidestSlice]);
   SIMT_SHARED(float, shifts, [kWidestSlice]);
   const SliceThread t(grid, static_cast<std::int64_t>(gridDim.x) - 1 - blockIdx.x);
-  make_factors(t, of, affine, mean, variance, scales, shifts);
+  make_factors(t, given, affine, scales, shifts);
   ChannelFactors factors[4] = {};
   for_channels(t, [&](int i) { factors[i] = {scales[4 * t.lane + i], shifts[4 * t.lane + i]}; });
   const std::int64_t first = t.row * grid.stride + t.channel();
@@ -214,16 +202,15 @@ MomentSums launch_moment_sums(const NormRows& rows, std::int64_t groups, const f
   return of;
 }
 
-void launch_normalize(const NormForward& norm, const MomentSums& of, float* mean, float* variance,
-                      cudaStream_t stream) {
-  const SliceGrid grid = applying_grid(norm.rows);
+void launch_normalize(const NormForward& norm, const GivenMoments& given, cudaStream_t stream) {
+  const SliceGrid grid = applying_grid(norm.rows, kRowsAtOnce);
   const Affine affine{norm.gamma, norm.beta, norm.epsilon};
   const bool whole = has_whole_quads(norm.rows, {norm.x, norm.y});
   const bool with_mask = norm.mask != nullptr && are_slices_words(norm.rows);
   const auto kernel = with_mask ? (whole ? normalize_kernel<true, true> : normalize_kernel<false, true>)
                                 : (whole ? normalize_kernel<true, false> : normalize_kernel<false, false>);
-  simt::launch(kernel, grid.blocks(), kApplyingThreads, 0, stream, grid, of, affine, norm.relu, norm.x, mean, variance,
-               norm.y, norm.mask);
+  simt::launch(kernel, grid.blocks(), kApplyingThreads, 0, stream, grid, given, affine, norm.relu, norm.x, norm.y,
+               norm.mask);
   if (norm.mask == nullptr || with_mask) return;
   const MaskWords words = MaskWords::of(norm.rows.rows_per_sample * norm.rows.channels, norm.rows.samples);
   simt::launch(mask_kernel, blocks_for(words), kBlock, 0, stream, norm.y, norm.mask, words);
@@ -231,16 +218,14 @@ void launch_normalize(const NormForward& norm, const MomentSums& of, float* mean
 
 }  // namespace
 
-// Of one sample, parts of a size; of the batch, as many as there are processors for, but no more than every block that
-// applies the sums can add up in passing.
+// Of one sample, parts of a size; of the batch, as many as there are processors for.
 NormParts NormParts::of(const NormRows& r) {
-  constexpr std::int64_t kBlocks = 264, kMostParts = 256, kMostSums = 2048;
+  constexpr std::int64_t kBlocks = 264;
   const int slice = summing_slice(r.channels);
   const std::int64_t slots = kSummingThreads / lanes_of(slice), slices = (r.channels + slice - 1) / slice;
   std::int64_t rows_per_part = std::min(kMostRows, 16 * slots);
   if (!r.is_per_sample) {
-    const std::int64_t most = std::min(kMostParts, kMostSums / std::min<std::int64_t>(r.channels, kWidestSlice));
-    std::int64_t parts = std::min({most, (kBlocks + slices - 1) / slices, (r.rows() + slots - 1) / slots});
+    std::int64_t parts = std::min((kBlocks + slices - 1) / slices, (r.rows() + slots - 1) / slots);
     parts = std::max(parts, (r.rows() + kMostRows - 1) / kMostRows);
     rows_per_part = (r.rows() + parts - 1) / parts;
   }
@@ -260,15 +245,14 @@ void launch_moments(const NormRows& rows, std::int64_t groups, const float* x, f
 }
 
 void launch_norm(const NormForward& norm, float* mean, float* variance, std::byte* workspace, cudaStream_t stream) {
-  const MomentSums of = launch_moment_sums(norm.rows, norm.groups, norm.x, mean, variance, workspace, stream);
-  launch_normalize(norm, of, mean, variance, stream);
+  // Three launches: moments that every block adds up for itself cost more than they save.
+  launch_moments(norm.rows, norm.groups, norm.x, mean, variance, workspace, stream);
+  launch_norm_inference(norm, mean, variance, stream);
 }
 
 void launch_norm_inference(const NormForward& norm, const float* mean, const float* variance, cudaStream_t stream) {
-  MomentSums given{};
-  given.width = static_cast<int>(norm.rows.channels / norm.groups);
-  given.groups = static_cast<int>(norm.groups);
-  launch_normalize(norm, given, const_cast<float*>(mean), const_cast<float*>(variance), stream);
+  const auto width = static_cast<int>(norm.rows.channels / norm.groups);
+  launch_normalize(norm, {mean, variance, width, static_cast<int>(norm.groups)}, stream);
 }
 
 }  // namespace thimble

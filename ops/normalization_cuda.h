@@ -80,8 +80,8 @@ struct NormForward {
   std::uint32_t* mask = nullptr;  ///< of y > 0, if wanted; of all channels, statistics of the batch
 };
 
-/// y from x and moments that are made on the way, and written: two launches (three with a mask of channels that are
-/// neither a multiple of 32 nor 4, 8 or 16).
+/// y from x and moments that are made on the way, and written: those of `launch_moments`, and one (two with a mask of
+/// channels that are neither a multiple of 32 nor 4, 8 or 16).
 void launch_norm(const NormForward& norm, float* mean, float* variance, std::byte* workspace, cudaStream_t stream);
 
 /// y from x and given moments: one launch, no workspace.
@@ -108,7 +108,7 @@ struct NormGradientCuda {
 /// Workspace of all sums: NormParts::of(rows).bytes(rows).
 Bytes norm_gradient_workspace_cuda(const NormRows& rows);
 
-/// Both launches.
+/// Three launches: sums, what they come to over all parts, and what that makes of dy.
 void launch_norm_gradient(const NormGradientCuda& gradient, std::byte* workspace, cudaStream_t stream);
 
 // The same by halves, for who makes dy, or sums, in other ways. `sums` are the pairs (gradient; gradient times

@@ -11,8 +11,11 @@ constexpr const char* kKernels = "1";
 void register_cuda_kernels(OpRegistry& registry) {
   register_adam_update_cuda(registry);
   register_add_cuda(registry);
+  register_attention_backward_cuda(registry);
+  register_attention_cuda(registry);
   register_batch_norm_backward_cuda(registry);
   register_batch_norm_cuda(registry);
+  register_best_tokens_cuda(registry);
   register_conv2d_cuda(registry);
   register_dropout_cuda(registry);
   register_dynamic_conv_cuda(registry);
@@ -28,6 +31,7 @@ void register_cuda_kernels(OpRegistry& registry) {
   register_norm_conv2d_backward_weights_cuda(registry);
   register_norm_conv2d_cuda(registry);
   register_norm_pool_cuda(registry);
+  register_pool_attention_cuda(registry);
   register_relu_cuda(registry);
   register_sgd_update_cuda(registry);
   register_softmax_cross_entropy_cuda(registry);

@@ -26,6 +26,8 @@
 #include <cuda_runtime.h>
 #define SIMT_GPU 1
 #define SIMT_UNROLL _Pragma("unroll")
+#define SIMT_PRAGMA(text) _Pragma(#text)
+#define SIMT_UNROLL_BY(count) SIMT_PRAGMA(unroll count)
 #define SIMT_SHARED(type, name, extents) __shared__ type name extents
 #define SIMT_DYN_SHARED(type, name)                                    \
   extern __shared__ __align__(16) unsigned char simt_dynamic_shared[]; \
@@ -34,6 +36,7 @@
 #include "simt_cpu.h"
 #define SIMT_GPU 0
 #define SIMT_UNROLL
+#define SIMT_UNROLL_BY(count)
 #endif
 
 namespace thimble::simt {

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "decoding_cuda.h"
+#include "quads.h"
 #include "tap_convolution.h"
 
 namespace thimble {
@@ -94,7 +95,7 @@ void run(const char* kind, bool is_dynamic, const OpShape& shape, const KernelAr
                         whole(shape.inputs[kAncestors].shape[2]),
                         first_pool_row(kind, a, ring, x[0], x[1]),
                         is_dynamic};
-  copy_pool_cuda(ring, a.inputs[kRing], a.outputs[kNewRing], stream_of(a));
+  launch_copy_pool(ring, a.inputs[kRing], a.outputs[kNewRing], stream_of(a));
   simt::launch(step_conv_kernel, (sizes.sentences * sizes.beam * sizes.heads + kWarps - 1) / kWarps, kBlock, 0,
                stream_of(a), floats(a.inputs[kX]), floats(a.inputs[kLogits]), floats(a.inputs[kRing]),
                ints(a.inputs[kAncestors]), ints(a.inputs[kLengths]), ints(a.inputs[kPosition]), floats(a.outputs[kY]),

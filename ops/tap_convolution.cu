@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32)
   for (int next = low + warp * rows_at_once; next < high; next += warps * rows_at_once) {
     const int row = next + lane / f.lanes;
     const FourTaps taps = row_taps(f, sentence, head, row, part, row < high);
-#pragma unroll
+  SIMT_UNROLL
     for (int i = 0; i < 4; ++i) {
       const int k = 4 * part + i, out = (mirrored ? row + k - f.left : row) - first;
       const int step = (mirrored ? f.kernel - 1 - k : k) + out % kWarpRows;
@@ -50,16 +50,16 @@ __global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32)
   const int row = first + warp * kWarpRows, start = row - before;
   Unit<V> sums[kWarpRows] = {};
   const int last = row < length ? min(steps, end - start) : 0;
-#pragma unroll 4
+  SIMT_UNROLL_BY(4)
   for (int i = max(0, begin - start); i < last; ++i) {
     const Unit<V> source = load_unit<V>(staged + ((start + i - begin) * 32 + lane) * V, true);
     const Unit<kWarpRows> weights = load_unit<kWarpRows>(band + (warp * steps + i) * kWarpRows, true);
-#pragma unroll
+  SIMT_UNROLL
     for (int r = 0; r < kWarpRows; ++r)
-#pragma unroll
+  SIMT_UNROLL
       for (int v = 0; v < V; ++v) sums[r].values[v] = fmaf(weights.values[r], source.values[v], sums[r].values[v]);
   }
-#pragma unroll
+  SIMT_UNROLL
   for (int r = 0; r < kWarpRows; ++r)
     if (row + r < f.room && channel < f.head_channels)
       store_unit<V>(to + at + static_cast<std::int64_t>(row + r) * f.channels + channel,

@@ -110,7 +110,7 @@ __device__ inline Unit<V> load_unit(const float* from, bool aligned) {
       return {{v.x, v.y}};
     }
   Unit<V> unit;
-#pragma unroll
+  SIMT_UNROLL
   for (int i = 0; i < V; ++i) unit.values[i] = from[i];
   return unit;
 }
@@ -128,7 +128,7 @@ __device__ inline void store_unit(float* to, const Unit<V>& unit, bool aligned) 
       simt::store2(to, make_float2(v[0], v[1]));
       return;
     }
-#pragma unroll
+  SIMT_UNROLL
   for (int i = 0; i < V; ++i) to[i] = v[i];
 }
 
@@ -138,7 +138,7 @@ __device__ inline void stage_rows(const TapField& f, const float* from, int begi
                                   float* staged) {
   const int lane = static_cast<int>(threadIdx.x) % 32, warps = static_cast<int>(blockDim.x) / 32;
   const bool has = channel < f.head_channels;
-#pragma unroll 4
+  SIMT_UNROLL_BY(4)
   for (int row = begin + static_cast<int>(threadIdx.x) / 32; row < end; row += warps) {
     Unit<V> unit{};
     if (has) unit = load_unit<V>(from + static_cast<std::int64_t>(row) * f.channels + channel, aligned);
@@ -156,21 +156,21 @@ __device__ inline FourTaps row_taps(const TapField& f, int sentence, int head, i
   FourTaps taps;
   const float* logits = f.logits + sentence * f.sentence_logits + row * f.row_logits + head * f.kernel;
   float largest = -INFINITY;
-#pragma unroll
+  SIMT_UNROLL
   for (int i = 0; i < 4; ++i) {
     taps.softmax[i] = there && 4 * part + i < f.kernel ? logits[4 * part + i] : -INFINITY;
     largest = fmaxf(largest, taps.softmax[i]);
   }
   for (int h = f.lanes / 2; h > 0; h /= 2) largest = fmaxf(largest, __shfl_xor_sync(kWholeWarp, largest, h));
   float sum = 0;
-#pragma unroll
+  SIMT_UNROLL
   for (int i = 0; i < 4; ++i) {
     taps.softmax[i] = there && 4 * part + i < f.kernel ? expf(taps.softmax[i] - largest) : 0.0f;
     sum += taps.softmax[i];
   }
   for (int h = f.lanes / 2; h > 0; h /= 2) sum += __shfl_xor_sync(kWholeWarp, sum, h);
   const float inverse = there ? 1.0f / sum : 0.0f;
-#pragma unroll
+  SIMT_UNROLL
   for (int i = 0; i < 4; ++i) {
     taps.softmax[i] *= inverse;
     taps.factor[i] = 1;
@@ -180,7 +180,7 @@ __device__ inline FourTaps row_taps(const TapField& f, int sentence, int head, i
   const PhiloxBlock words = philox({block, f.first_sample + static_cast<std::uint32_t>(sentence), f.stream,
                                     static_cast<std::uint32_t>(f.scalars->step)},
                                    f.scalars->seed);
-#pragma unroll
+  SIMT_UNROLL
   for (int i = 0; i < 4; ++i)
     taps.factor[i] = uniform_from(words[static_cast<std::size_t>(i)]) > f.rate ? f.scale : 0.0f;
   return taps;
@@ -197,7 +197,7 @@ __device__ inline float sum_over_lanes(const float (&values)[N], int bit = 16) {
   } else {
     const bool upper = (static_cast<int>(threadIdx.x) & bit) != 0;
     float halves[N / 2];
-#pragma unroll
+    SIMT_UNROLL
     for (int i = 0; i < N / 2; ++i) {
       const float kept = upper ? values[i + N / 2] : values[i], sent = upper ? values[i] : values[i + N / 2];
       halves[i] = kept + __shfl_xor_sync(kWholeWarp, sent, bit);
@@ -224,21 +224,21 @@ __device__ inline void tile_gradient(const TapField& f, const float* dy, const f
     __syncthreads();  // what was staged before has been read, gradients are zero
     stage_rows<V>(f, x + at, begin, end, channel, aligned, staged);
     Unit<V> mine[kWarpRows] = {};
-#pragma unroll
+    SIMT_UNROLL
     for (int r = 0; r < kWarpRows; ++r)
       if (row + r < length && channel < f.head_channels)
         mine[r] = load_unit<V>(dy + at + static_cast<std::int64_t>(row + r) * f.channels + channel, aligned);
     __syncthreads();
     for (int s = low; s < high; s += kWarpSources) {
       float products[kWarpSources * kWarpRows];
-#pragma unroll
+      SIMT_UNROLL
       for (int j = 0; j < kWarpSources; ++j) {
         Unit<V> source{};
         if (s + j < high) source = load_unit<V>(staged + ((s + j - begin) * 32 + lane) * V, true);
-#pragma unroll
+        SIMT_UNROLL
         for (int r = 0; r < kWarpRows; ++r) {
           float sum = 0;
-#pragma unroll
+          SIMT_UNROLL
           for (int v = 0; v < V; ++v) sum = fmaf(mine[r].values[v], source.values[v], sum);
           products[j * kWarpRows + r] = sum;
         }

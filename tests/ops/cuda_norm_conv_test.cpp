@@ -238,6 +238,24 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"GroupOdd", 19, 5, 6, 2, 6, 3, 1}, Case{"GroupOne", 1, 9, 16, 1, 16, 3, 1}),
     [](const auto& instance) { return instance.param.name; });
 
+// So many that a whole batch is cut into other tiles than a few samples would be.
+class CudaNormConvOfManyPixels : public CudaNormConv {};
+
+TEST_P(CudaNormConvOfManyPixels, SamplesHaveTheBitsOfTheWholeBatch) {
+  for (const char* math : {"fp32", "tf32"}) {
+    math_ = math;
+    const auto forward = run("norm_conv2d", normalized_types(w_), normalized_inputs(w()), grouped(1));
+    EXPECT_TRUE(run("norm_conv2d", normalized_types(w_), normalized_inputs(w()), grouped(1), {{0, 0}}) == forward)
+        << math;
+    EXPECT_TRUE(run("norm_conv2d_backward_data", data_types(), data_inputs(), grouped(1)) ==
+                run("norm_conv2d_backward_data", data_types(), data_inputs(), grouped(1000)))
+        << math;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, CudaNormConvOfManyPixels, ::testing::Values(Case{"Groups", 40, 15, 16, 4, 16, 3, 1}),
+                         [](const auto& instance) { return instance.param.name; });
+
 // Over x the samples go through the workspace in eighths, apart from x none does.
 TEST(CudaNormConvWorkspace, IsAnEighthOfTheMapAndAPrologue) {
   const TensorType x = batched({100, 32, 32, 32}), c = plain({32});

@@ -452,6 +452,7 @@ std::vector<Row> op_table() {
   add_group_norm_pools(rows);
   add_token_rows(rows);
   add_decoding_rows(rows);
+  add_vector_rows(rows);
   return rows;
 }
 

@@ -22,6 +22,7 @@ void add_embeddings_at(std::vector<Row>& rows) {
   row("embedding_at_0", {4, 4}, 11, 16, 0);
   row("embedding_at_17_beam_1", {5, 1}, 200, 72, 17);
   row("embedding_at_last_position", {1, 3}, 7, 4, 1023);
+  row("embedding_at_3_many_sentences", {20, 2}, 30, 10, 3);
 }
 
 void add_pools(std::vector<Row>& rows) {
@@ -31,6 +32,7 @@ void add_pools(std::vector<Row>& rows) {
   };
   keep("keep_rows", {4, 9, 24});
   keep("keep_rows_of_one_value", {1, 1, 1});
+  keep("keep_rows_odd", {3, 5, 7});
 
   const auto attend = [&](const std::string& name, Shape q, std::int64_t room, std::int64_t heads) {
     const RowInput pool = weights({pool_rows(q[0], room), q[2]});
@@ -89,6 +91,7 @@ void add_best_tokens(std::vector<Row>& rows) {
   row("best_token_of_all", {5, 1, 8}, 17, 1, 0, 1000);
   row("best_tokens_all_there_are", {3, 3, 12}, 13, 11, 2, 1);
   row("best_tokens_many_tiles", {20, 4, 20}, 531, 8, 2, 70);
+  row("best_tokens_large_vocabulary", {3, 2, 8}, 1301, 12, 5, 4);
 }
 
 }  // namespace

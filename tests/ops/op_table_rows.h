@@ -29,5 +29,7 @@ inline constexpr const char* kExact = "one rounding, or none";
 void add_token_rows(std::vector<Row>& rows);
 /// Rows of ops of a decoder's step.
 void add_decoding_rows(std::vector<Row>& rows);
+/// Rows that fill vectors and blocks, or do not.
+void add_vector_rows(std::vector<Row>& rows);
 
 }  // namespace thimble::testing

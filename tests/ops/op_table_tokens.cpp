@@ -28,6 +28,8 @@ void add_linear_on_tokens(std::vector<Row>& rows) {
   row("linear_tokens", {5, 7, 24}, {40, 24}, true);
   row("linear_tokens_no_bias", {3, 50, 96}, {12, 96}, false);
   row("linear_tokens_many_tiles", {2, 80, 600}, {530, 600}, true);
+  row("linear_tokens_many_rows", {3, 200, 21}, {13, 21}, true);
+  row("linear_tokens_deep", {2, 5, 1100}, {35, 1100}, true);
 }
 
 void add_embeddings(std::vector<Row>& rows) {
@@ -60,6 +62,9 @@ void add_embeddings(std::vector<Row>& rows) {
   row("embedding", 4, 9, 11, 16);
   row("embedding_one_token", 1, 1, 1, 4);
   row("embedding_wide", 7, 33, 200, 72);
+  row("embedding_narrow", 3, 5, 9, 6);
+  row("embedding_frequent_ids", 12, 250, 2, 4);
+  row("embedding_large_table", 3, 4, 1100, 516);
 }
 
 void add_layer_norms(std::vector<Row>& rows) {
@@ -78,6 +83,10 @@ void add_layer_norms(std::vector<Row>& rows) {
   row("layer_norm", {5, 7, 64}, 0);
   row("layer_norm_odd", {3, 21}, 0);
   row("layer_norm_many_rows", {9, 33, 40}, 0);
+  row("layer_norm_odd_rows_of_many_vectors", {3, 3, 701}, 0);
+  row("layer_norm_500", {3, 4, 500}, 0);
+  row("layer_norm_1024", {3, 4, 1024}, 0);
+  row("layer_norm_1031", {3, 9, 1031}, 0);
   row("layer_norm_mean_of_100_deviations", {4, 6, 48}, 100);
 }
 
@@ -144,6 +153,9 @@ void add_attentions(std::vector<Row>& rows) {
   row("attention_one_key", 3, 5, 1, 8, 1, 0);
   row("attention_one_query", 2, 1, 13, 6, 3, 0.1);
   row("attention_many_tiles", 2, 90, 300, 48, 2, 0.1);
+  row("attention_wide_heads", 2, 33, 20, 150, 2, 0.1);
+  row("attention_long", 2, 130, 140, 15, 3, 0.2);
+  rows.back().attributes["heads_at_once"] = std::int64_t{2};  // on CUDA
 }
 
 void add_vocabulary_losses(std::vector<Row>& rows) {
@@ -166,18 +178,23 @@ void add_vocabulary_losses(std::vector<Row>& rows) {
   row("vocabulary_loss_plain", {3, 5, 8}, 17, 0, 1000);
   row("vocabulary_loss_one_token_slices", {3, 4, 12}, 40, 0.1, 1);
   row("vocabulary_loss_many_tiles", {5, 40, 20}, 300, 0.2, 96);
+  row("vocabulary_loss_odd", {3, 5, 7}, 1101, 0.1, 4);
 }
 
 void add_adam(std::vector<Row>& rows) {
-  std::vector<RowInput> inputs(4, weights({5, 7, 3}));
-  inputs[3] = positive({5, 7, 3});
-  rows.push_back({"adam",
-                  "adam_update",
-                  inputs,
-                  {{"beta1", 0.9}, {"beta2", 0.98}, {"epsilon", 1e-8}, {"weight_decay", 1e-4}},
-                  1e-6,
-                  kFewRoundings,
-                  rows.size()});
+  const auto row = [&](const std::string& name, const Shape& weight) {
+    std::vector<RowInput> inputs(4, weights(weight));
+    inputs[3] = positive(weight);
+    rows.push_back({name,
+                    "adam_update",
+                    inputs,
+                    {{"beta1", 0.9}, {"beta2", 0.98}, {"epsilon", 1e-8}, {"weight_decay", 1e-4}},
+                    1e-6,
+                    kFewRoundings,
+                    rows.size()});
+  };
+  row("adam", {5, 7, 3});
+  row("adam_many_values", {300, 11});
 }
 
 }  // namespace

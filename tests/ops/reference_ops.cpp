@@ -308,6 +308,22 @@ Array momentum_decay(const ReferenceCall& call) {
   return v;
 }
 
+Array momentum_accumulate(const ReferenceCall& call) {
+  Array v = call.inputs[1];
+  for (Index i = 0; i < count(v); ++i) {
+    if (call.first_microbatch)
+      at(v, i) = real(call, "momentum") * at(v, i) + real(call, "weight_decay") * at(call.inputs[2], i);
+    at(v, i) += at(call.inputs[0], i);
+  }
+  return v;
+}
+
+Array momentum_update(const ReferenceCall& call) {
+  Array w = call.inputs[0];
+  for (Index i = 0; i < count(w); ++i) at(w, i) -= call.learning_rate * at(call.inputs[1], i);
+  return w;
+}
+
 // Of {x, mean, variance, gamma, beta, dy}.
 std::vector<Array> norm_pool_backward(const ReferenceCall& call) {
   ReferenceCall norm = call;
@@ -348,6 +364,8 @@ std::vector<Array> forward_reference(const ReferenceCall& call) {
     return norm_convolution_data(call);
   if (kind == "conv2d_backward_weights") return {convolution_weights(call)};
   if (kind == "momentum_decay") return {momentum_decay(call)};
+  if (kind == "momentum_accumulate") return {momentum_accumulate(call)};
+  if (kind == "momentum_update") return {momentum_update(call)};
   if (kind == "norm_conv2d_backward_weights") return {norm_convolution_weights(call)};
   if (kind == "batch_norm_inference") return {normalized(call, call.inputs[3], call.inputs[4])};
   if (kind == "running_statistics") return running_statistics(call);
