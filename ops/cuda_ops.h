@@ -38,7 +38,6 @@ void register_step_conv_cuda(OpRegistry& registry);
 void register_vocabulary_loss_cuda(OpRegistry& registry);
 void register_cuda_kernels(OpRegistry& registry);  // all of them
 
-
 inline cudaStream_t stream_of(const KernelArguments& a) { return static_cast<cudaStream_t>(a.stream); }
 inline const std::int32_t* ints(const std::byte* address) { return reinterpret_cast<const std::int32_t*>(address); }
 

@@ -23,7 +23,7 @@ __global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, V == 1 ? 3 : 4
     const bool there = r < kWarpRows && row < length;
     const FourTaps taps = row_taps(f, sentence, head, row, part, there);
     float passed[4], mean = 0;
-  SIMT_UNROLL
+    SIMT_UNROLL
     for (int i = 0; i < 4; ++i) {
       const int k = 4 * part + i;
       passed[i] = there && k < f.kernel ? taps.factor[i] * gradient[r * f.kernel + k] : 0.0f;
@@ -31,7 +31,7 @@ __global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, V == 1 ? 3 : 4
     }
     for (int h = f.lanes / 2; h > 0; h /= 2) mean += __shfl_xor_sync(kWholeWarp, mean, h);
     float* to = dlogits + sentence * f.sentence_logits + row * f.row_logits + head * f.kernel;
-  SIMT_UNROLL
+    SIMT_UNROLL
     for (int i = 0; i < 4; ++i)
       if (r < kWarpRows && row < f.room && 4 * part + i < f.kernel)
         to[4 * part + i] = there ? taps.softmax[i] * (passed[i] - mean) : 0.0f;

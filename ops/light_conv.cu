@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, 4)
       const int r = next + lane / f.lanes, row = first + warp * kWarpRows + r;
       const bool there = r < kWarpRows && row < length;
       const FourTaps taps = row_taps(f, sentence, head, row, part, there);
-  SIMT_UNROLL
+      SIMT_UNROLL
       for (int i = 0; i < 4; ++i)
         if (there && 4 * part + i < f.kernel) total[i] += taps.factor[i] * gradient[r * f.kernel + 4 * part + i];
     }

@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32)
   for (int next = low + warp * rows_at_once; next < high; next += warps * rows_at_once) {
     const int row = next + lane / f.lanes;
     const FourTaps taps = row_taps(f, sentence, head, row, part, row < high);
-  SIMT_UNROLL
+    SIMT_UNROLL
     for (int i = 0; i < 4; ++i) {
       const int k = 4 * part + i, out = (mirrored ? row + k - f.left : row) - first;
       const int step = (mirrored ? f.kernel - 1 - k : k) + out % kWarpRows;
@@ -54,10 +54,9 @@ __global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32)
   for (int i = max(0, begin - start); i < last; ++i) {
     const Unit<V> source = load_unit<V>(staged + ((start + i - begin) * 32 + lane) * V, true);
     const Unit<kWarpRows> weights = load_unit<kWarpRows>(band + (warp * steps + i) * kWarpRows, true);
-  SIMT_UNROLL
-    for (int r = 0; r < kWarpRows; ++r)
-  SIMT_UNROLL
-      for (int v = 0; v < V; ++v) sums[r].values[v] = fmaf(weights.values[r], source.values[v], sums[r].values[v]);
+    SIMT_UNROLL
+    for (int r = 0; r < kWarpRows; ++r) SIMT_UNROLL
+    for (int v = 0; v < V; ++v) sums[r].values[v] = fmaf(weights.values[r], source.values[v], sums[r].values[v]);
   }
   SIMT_UNROLL
   for (int r = 0; r < kWarpRows; ++r)
