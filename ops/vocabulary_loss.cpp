@@ -81,6 +81,8 @@ class VocabularyLoss {
                     (sizes_.room - length) * sizes_.channels, 0.0f);
     }
     flush();
+    if (makes_gradients_ && !has_begun_)  // no token in this microbatch, the first
+      std::fill_n(floats(a_.outputs[kWeightsGradient]), sizes_.vocabulary * sizes_.channels, 0.0f);
     const auto terms = static_cast<double>(a_.scalars->loss_terms);
     floats(a_.outputs[kLoss])[0] = static_cast<float>(loss_ / terms);
     floats(a_.outputs[kNll])[0] = static_cast<float>(nll_ / terms);

@@ -179,6 +179,17 @@ void add_vocabulary_losses(std::vector<Row>& rows) {
   row("vocabulary_loss_one_token_slices", {3, 4, 12}, 40, 0.1, 1);
   row("vocabulary_loss_many_tiles", {5, 40, 20}, 300, 0.2, 96);
   row("vocabulary_loss_odd", {3, 5, 7}, 1101, 0.1, 4);
+  // A microbatch of empty places alone.
+  std::vector<RowInput> empty{tokens({3, 5, 8}, 3), weights({17, 8}), ids({3, 5}, 17, 3), lengths(3, 5)};
+  empty.back().fill = Fill::constant;
+  empty.back().limit = 0;
+  rows.push_back({"vocabulary_loss_no_token",
+                  "vocabulary_loss",
+                  empty,
+                  {{"smoothing", 0.1}, {"slice", std::int64_t{4}}, {"gradients", std::int64_t{1}}},
+                  5e-6,
+                  kSums,
+                  rows.size()});
 }
 
 void add_adam(std::vector<Row>& rows) {
