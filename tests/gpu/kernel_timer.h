@@ -23,7 +23,7 @@ struct KernelTime {
 class KernelTimer {
  public:
   /// All but the description have to outlive it. `pool` bytes are allocated on the device and filled with values in
-  /// [-1, 1); ids and labels are from 4 to 8, sentences fill their room.
+  /// [-1, 1); labels are from 4 to 8, ids from 4 to 6003, sentences fill their room.
   KernelTimer(const OpRegistry& registry, Device& device, DeviceDescription description, Bytes pool);
 
   /// Throws InvalidArgument where the op's tensors are more than the pool.
@@ -35,13 +35,13 @@ class KernelTimer {
   /// `run` enqueues its i-th run.
   double seconds_of(const std::function<void(int)>& run);
   double elapsed(const std::function<void()>& enqueue);
-  /// Ids and labels, or where `room` is not 0 lengths.
+  /// Ids where the rank is 2; else lengths, or labels where `room` is 0.
   const std::byte* integers(const TensorType& type, std::int64_t room);
 
   const OpRegistry& registry_;
   Device& device_;
   DeviceDescription description_;
-  MemoryBlock pool_, ids_, lengths_, scalars_, staged_;
+  MemoryBlock pool_, ids_, labels_, lengths_, scalars_, staged_;
   std::int64_t room_ = 0;  // what lies in lengths_
 };
 
