@@ -26,11 +26,8 @@ class CudaLibrary final : public CudaBackend {
 // Known devices by what their names contain; of others, what the driver says of clocks and memory.
 DeviceDescription describe(const cudaDeviceProp& properties) {
   const std::string name = properties.name;
-  for (const char* known : {"h200", "h100"}) {
-    std::string upper(known);
-    upper[0] = 'H';
-    if (name.find(upper) != std::string::npos) return cuda_description(known);
-  }
+  for (const auto& [part, known] : {std::pair{"H200", "h200"}, {"H100", "h100"}})
+    if (name.find(part) != std::string::npos) return cuda_description(known);
   DeviceDescription other = cuda_description("h100");
   other.name = name;
   other.flops_per_second *= static_cast<double>(properties.multiProcessorCount) / 132;

@@ -8,13 +8,7 @@
 namespace thimble::testing {
 namespace {
 
-class CudaTable : public ::testing::TestWithParam<Row> {
- protected:
-  void SetUp() override {
-    if (!cuda_bench().registry.has_kernels(GetParam().kind, kCudaBackend))
-      GTEST_SKIP() << "no CUDA kernels of " << GetParam().kind;
-  }
-};
+class CudaTable : public ::testing::TestWithParam<Row> {};
 
 TEST_P(CudaTable, ForwardEqualsTheReference) {
   const Row& row = GetParam();
