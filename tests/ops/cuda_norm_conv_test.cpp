@@ -7,24 +7,12 @@
 
 #include "cuda_bench.h"
 #include "op_table_run.h"
+#include "test_tensors.h"
 
 namespace thimble::testing {
 namespace {
 
 constexpr double kTolerance = 1e-5;  // sums of a few hundred products, or of a few thousand values, in other orders
-
-TensorType batched(std::vector<std::int64_t> shape) { return {DType::f32, std::move(shape), true}; }
-TensorType plain(std::vector<std::int64_t> shape) { return {DType::f32, std::move(shape), false}; }
-
-ByteVector normals(const TensorType& type, std::uint64_t seed) {
-  ByteVector bytes(static_cast<std::size_t>(bytes_of(type).value));
-  std::mt19937_64 random(seed);
-  for (std::size_t at = 0; at < bytes.size(); at += 4) {
-    const auto value = static_cast<float>(std::normal_distribution<double>()(random));
-    std::memcpy(&bytes[at], &value, 4);
-  }
-  return bytes;
-}
 
 template <class List, class... More>
 List and_also(List list, More... more) {

@@ -8,6 +8,12 @@
 namespace thimble::testing {
 namespace {
 
+TEST(CudaKernels, AreThereForAllThatTheCpuHas) {
+  const OpRegistry& registry = cuda_bench().registry;
+  for (const std::string& kind : registry.kinds())
+    EXPECT_EQ(registry.has_kernels(kind, kCudaBackend), registry.has_kernels(kind, "cpu")) << kind;
+}
+
 class CudaTable : public ::testing::TestWithParam<Row> {};
 
 TEST_P(CudaTable, ForwardEqualsTheReference) {

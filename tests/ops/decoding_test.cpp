@@ -7,6 +7,7 @@
 #include <random>
 
 #include "guarded_run.h"
+#include "test_tensors.h"
 #include "thimble/error.h"
 #include "thimble/ops.h"
 
@@ -15,27 +16,7 @@ namespace {
 
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
-TensorType batched(std::vector<std::int64_t> shape) { return {DType::f32, std::move(shape), true}; }
-TensorType plain(std::vector<std::int64_t> shape) { return {DType::f32, std::move(shape), false}; }
-TensorType integers(std::vector<std::int64_t> shape) { return {DType::i32, std::move(shape), true}; }
 const TensorType kPosition{DType::i32, {1}, false};
-
-template <class T>
-ByteVector bytes_from(const std::vector<T>& values) {
-  ByteVector bytes(sizeof(T) * values.size());
-  std::memcpy(bytes.data(), values.data(), bytes.size());
-  return bytes;
-}
-
-template <class T>
-std::vector<T> values_from(const ByteVector& bytes) {
-  std::vector<T> values(bytes.size() / sizeof(T));
-  std::memcpy(values.data(), bytes.data(), bytes.size());
-  return values;
-}
-
-using Floats = std::vector<float>;
-using Ints = std::vector<std::int32_t>;
 
 class Decoding : public ::testing::Test {
  protected:
@@ -48,11 +29,7 @@ class Decoding : public ::testing::Test {
     return run_guarded(registry_, run).outputs;
   }
 
-  Floats normals(std::int64_t count) {
-    Floats values(static_cast<std::size_t>(count));
-    for (float& value : values) value = std::normal_distribution<float>()(random_);
-    return values;
-  }
+  Floats normals(std::int64_t count) { return testing::normals(count, random_); }
 
   OpRegistry registry_;
   std::mt19937_64 random_{1};

@@ -7,6 +7,7 @@
 #include <random>
 
 #include "guarded_run.h"
+#include "test_tensors.h"
 #include "thimble/differentiate.h"
 #include "thimble/error.h"
 #include "thimble/ops.h"
@@ -16,21 +17,8 @@ namespace {
 
 using ::testing::HasSubstr;
 
-TensorType batched(std::vector<std::int64_t> shape) { return {DType::f32, std::move(shape), true}; }
-TensorType plain(std::vector<std::int64_t> shape) { return {DType::f32, std::move(shape), false}; }
-
 Attributes norm(std::int64_t groups) { return {{"relu", std::int64_t{1}}, {"epsilon", 1e-5}, {"groups", groups}}; }
 Attributes backward() { return {{"relu", std::int64_t{1}}, {"epsilon", 1e-5}}; }
-
-ByteVector normals(const TensorType& type, std::uint64_t seed) {
-  ByteVector bytes(static_cast<std::size_t>(bytes_of(type).value));
-  std::mt19937_64 random(seed);
-  for (std::size_t at = 0; at < bytes.size(); at += 4) {
-    const auto value = static_cast<float>(std::normal_distribution<double>()(random));
-    std::memcpy(&bytes[at], &value, 4);
-  }
-  return bytes;
-}
 
 class GroupNorm : public ::testing::Test {
  protected:

@@ -10,6 +10,7 @@
 #include "guarded_run.h"
 #include "op_table.h"
 #include "reference_ops.h"
+#include "test_tensors.h"
 #include "thimble/differentiate.h"
 #include "thimble/error.h"
 #include "thimble/ops.h"
@@ -19,19 +20,6 @@ namespace thimble::testing {
 namespace {
 
 using ::testing::HasSubstr;
-
-TensorType batched(std::vector<std::int64_t> shape) { return {DType::f32, std::move(shape), true}; }
-TensorType plain(std::vector<std::int64_t> shape) { return {DType::f32, std::move(shape), false}; }
-
-ByteVector normals(const TensorType& type, std::uint64_t seed) {
-  ByteVector bytes(static_cast<std::size_t>(bytes_of(type).value));
-  std::mt19937_64 random(seed);
-  for (std::size_t at = 0; at < bytes.size(); at += 4) {
-    const auto value = static_cast<float>(std::normal_distribution<double>()(random));
-    std::memcpy(&bytes[at], &value, 4);
-  }
-  return bytes;
-}
 
 // A window, a group, and the tensors of one BN-ReLU-conv: x {samples, side, side, channels} to `outputs` channels.
 struct Case {
