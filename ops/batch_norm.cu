@@ -4,19 +4,22 @@
 namespace thimble {
 namespace {
 
+NormForward norm_of(const OpShape& shape, const KernelArguments& a) {
+  const NormRows rows = NormRows::of(shape.inputs[0]);
+  return {.rows = rows,
+          .groups = rows.channels,
+          .epsilon = real_attribute(shape.attributes, "epsilon"),
+          .x = floats(a.inputs[0]),
+          .gamma = floats(a.inputs[1]),
+          .beta = floats(a.inputs[2]),
+          .y = floats(a.outputs[0]),
+          .relu = flag(shape.attributes, "relu"),
+          .mask = flag(shape.attributes, "mask") ? reinterpret_cast<std::uint32_t*>(a.outputs[3]) : nullptr};
+}
+
 // Workspace: of the moments.
 void forward(const OpShape& shape, const KernelArguments& a) {
-  const NormRows rows = NormRows::of(shape.inputs[0]);
-  launch_norm({.rows = rows,
-               .groups = rows.channels,
-               .epsilon = real_attribute(shape.attributes, "epsilon"),
-               .x = floats(a.inputs[0]),
-               .gamma = floats(a.inputs[1]),
-               .beta = floats(a.inputs[2]),
-               .y = floats(a.outputs[0]),
-               .relu = flag(shape.attributes, "relu"),
-               .mask = flag(shape.attributes, "mask") ? reinterpret_cast<std::uint32_t*>(a.outputs[3]) : nullptr},
-              floats(a.outputs[1]), floats(a.outputs[2]), a.workspace, stream_of(a));
+  launch_norm(norm_of(shape, a), floats(a.outputs[1]), floats(a.outputs[2]), a.workspace, stream_of(a));
 }
 
 void statistics(const OpShape& shape, const KernelArguments& a) {
@@ -26,16 +29,7 @@ void statistics(const OpShape& shape, const KernelArguments& a) {
 }
 
 void inference(const OpShape& shape, const KernelArguments& a) {
-  const NormRows rows = NormRows::of(shape.inputs[0]);
-  launch_norm_inference({.rows = rows,
-                         .groups = rows.channels,
-                         .epsilon = real_attribute(shape.attributes, "epsilon"),
-                         .x = floats(a.inputs[0]),
-                         .gamma = floats(a.inputs[1]),
-                         .beta = floats(a.inputs[2]),
-                         .y = floats(a.outputs[0]),
-                         .relu = flag(shape.attributes, "relu")},
-                        floats(a.inputs[3]), floats(a.inputs[4]), stream_of(a));
+  launch_norm_inference(norm_of(shape, a), floats(a.inputs[3]), floats(a.inputs[4]), stream_of(a));
 }
 
 // One after the other, so that the outputs may be what the running statistics were.

@@ -1,7 +1,7 @@
 // What the CUDA library shows to who opens it: one function.
 #include <cuda_runtime_api.h>
 
-#include "../allocator/cuda_device.h"
+#include "cuda_device.h"
 #include "cuda_kernels.h"
 #include "cudnn_convolution.h"
 #include "thimble/cuda.h"

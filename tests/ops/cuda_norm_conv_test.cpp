@@ -2,9 +2,6 @@
 // wherever the result lies.
 #include <gtest/gtest.h>
 
-#include <cstring>
-#include <random>
-
 #include "cuda_bench.h"
 #include "op_table_run.h"
 #include "test_tensors.h"

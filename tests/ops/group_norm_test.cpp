@@ -3,9 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstring>
-#include <random>
-
 #include "guarded_run.h"
 #include "test_tensors.h"
 #include "thimble/differentiate.h"

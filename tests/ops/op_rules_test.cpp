@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "guarded_run.h"
+#include "test_tensors.h"
 #include "thimble/error.h"
 #include "thimble/ops.h"
 
@@ -30,29 +31,7 @@ class OpRules : public ::testing::Test {
   OpRegistry registry_;
 };
 
-TensorType batched(std::vector<std::int64_t> shape) { return {DType::f32, std::move(shape), true}; }
-TensorType plain(std::vector<std::int64_t> shape) { return {DType::f32, std::move(shape), false}; }
 Attributes window(std::int64_t stride, std::int64_t padding) { return {{"stride", stride}, {"padding", padding}}; }
-
-TensorType integers(std::vector<std::int64_t> shape) { return {DType::i32, std::move(shape), true}; }
-
-ByteVector bytes_of_integers(const std::vector<std::int32_t>& values) {
-  ByteVector bytes(4 * values.size());
-  std::memcpy(bytes.data(), values.data(), bytes.size());
-  return bytes;
-}
-
-ByteVector bytes_from(const std::vector<float>& values) {
-  ByteVector bytes(4 * values.size());
-  std::memcpy(bytes.data(), values.data(), bytes.size());
-  return bytes;
-}
-
-std::vector<float> floats_from(const ByteVector& bytes) {
-  std::vector<float> values(bytes.size() / 4);
-  std::memcpy(values.data(), bytes.data(), bytes.size());
-  return values;
-}
 
 TEST_F(OpRules, ConvolutionRefusesAWindowLargerThanItsInput) {
   // Off by less than a stride: truncating division would make one output row of it.
@@ -82,7 +61,7 @@ TEST_F(OpRules, CrossEntropyRefusesLabelsThatAreNoClass) {
   for (std::int32_t label : {-1, 3}) {
     KernelRun run{.kind = "softmax_cross_entropy",
                   .types = {batched({1, 3}), {DType::i32, {1}, true}},
-                  .inputs = {bytes_from({1, 2, 3}), ByteVector(4)},
+                  .inputs = {bytes_from(Floats{1, 2, 3}), ByteVector(4)},
                   .attributes = {},
                   .samples = 1,
                   .batch = 1};
@@ -160,7 +139,7 @@ TEST_F(OpRules, KernelsOnSentencesRefuseWhatDataMayNotHold) {
     KernelRun run{.kind = "vocabulary_loss",
                   .types = {batched({1, 2, 4}), plain({3, 4}), integers({1, 2}), integers({1})},
                   .inputs = {bytes_from(std::vector<float>(8)), bytes_from(std::vector<float>(12)),
-                             bytes_of_integers({id, id}), bytes_of_integers({length})},
+                             bytes_from(Ints{id, id}), bytes_from(Ints{length})},
                   .attributes = {{"smoothing", 0.1}, {"slice", std::int64_t{8}}}};
     run.scalars.loss_terms = terms;
     run.samples = run.batch = 1;
@@ -183,7 +162,7 @@ TEST_F(OpRules, EmbeddingRefusesIdsThatNoRowHas) {
   for (std::int32_t id : {-1, 5}) {
     KernelRun run{.kind = "embedding",
                   .types = {integers({1, 1}), integers({1}), plain({5, 4})},
-                  .inputs = {bytes_of_integers({id}), bytes_of_integers({1}), bytes_from(std::vector<float>(20))},
+                  .inputs = {bytes_from(Ints{id}), bytes_from(Ints{1}), bytes_from(std::vector<float>(20))},
                   .attributes = {{"scale", 1.0}, {"first_position", std::int64_t{2}}}};
     run.samples = run.batch = 1;
     EXPECT_THROW(run_guarded(registry_, run), InvalidArgument) << id;
@@ -193,7 +172,7 @@ TEST_F(OpRules, EmbeddingRefusesIdsThatNoRowHas) {
 TEST_F(OpRules, AMaskSetsNoBitBehindTheLastElement) {
   const KernelRun run{.kind = "relu",
                       .types = {batched({2, 5})},
-                      .inputs = {bytes_from({1, -1, 2, -2, 3, -3, 4, 0, 5, 6})},
+                      .inputs = {bytes_from(Floats{1, -1, 2, -2, 3, -3, 4, 0, 5, 6})},
                       .attributes = {{"mask", std::int64_t{1}}},
                       .samples = 2,
                       .batch = 2};
@@ -208,12 +187,12 @@ TEST_F(OpRules, AMaskSetsNoBitBehindTheLastElement) {
 TEST_F(OpRules, ReluKeepsNaN) {
   const KernelResult result = run_guarded(registry_, {.kind = "relu",
                                                       .types = {batched({1, 2})},
-                                                      .inputs = {bytes_from({std::nanf(""), -1})},
+                                                      .inputs = {bytes_from(Floats{std::nanf(""), -1})},
                                                       .attributes = {},
                                                       .samples = 1,
                                                       .batch = 1});
-  EXPECT_TRUE(std::isnan(floats_from(result.outputs[0])[0]));
-  EXPECT_EQ(floats_from(result.outputs[0])[1], 0);
+  EXPECT_TRUE(std::isnan(values_from<float>(result.outputs[0])[0]));
+  EXPECT_EQ(values_from<float>(result.outputs[0])[1], 0);
 }
 
 TEST_F(OpRules, DropoutDoesNotNoticeWhereABatchIsCut) {
@@ -226,15 +205,15 @@ TEST_F(OpRules, DropoutDoesNotNoticeWhereABatchIsCut) {
                 .first_sample = 0,
                 .samples = 6,
                 .batch = 6};
-  const auto whole = floats_from(run_guarded(registry_, run).outputs[0]);
+  const auto whole = values_from<float>(run_guarded(registry_, run).outputs[0]);
   run.types = {batched({2, 130})};
   run.inputs = {bytes_from(std::vector<float>(2 * 130, 1.0f))};
   run.first_sample = 4;
   run.samples = 2;
-  const auto part = floats_from(run_guarded(registry_, run).outputs[0]);
+  const auto part = values_from<float>(run_guarded(registry_, run).outputs[0]);
   EXPECT_TRUE(std::equal(part.begin(), part.end(), whole.begin() + 4 * 130));
   run.scalars.step = 3;
-  EXPECT_NE(floats_from(run_guarded(registry_, run).outputs[0]), part);
+  EXPECT_NE(values_from<float>(run_guarded(registry_, run).outputs[0]), part);
 }
 
 TEST_F(OpRules, RegistersTheEnginesThatDecideBits) {

@@ -23,57 +23,56 @@ Plan on_device(Plan plan) {
   return plan;
 }
 
+// A plan on the CPU and on a device, with the same weights.
+struct BothRuntimes {
+  explicit BothRuntimes(const OpRegistry& registry, const Cut& cut = {kBatch})
+      : plan(two_programs(registry, cut)), here(plan, registry, memory), there(on_device(plan), registry, device) {
+    fill_persistent(here);
+    fill_persistent(there);
+  }
+  Plan plan;
+  HostMemory memory;
+  RecordingDevice device;
+  Runtime here, there;
+};
+
 TEST(RuntimeOnADevice, HasTheBitsOfTheCpuEagerAndRepeated) {
   const OpRegistry registry = device_registry();
   for (const Cut& cut : {Cut{8}, Cut{3, 5}, Cut{1, 6, 1}}) {
-    const Plan plan = two_programs(registry, cut);
-    HostMemory memory;
-    RecordingDevice device;
-    Runtime here(plan, registry, memory), there(on_device(plan), registry, device);
-    fill_persistent(here);
-    fill_persistent(there);
+    BothRuntimes both(registry, cut);
     for (int step = 0; step < 4; ++step)
       for (const char* program : {"train", "evaluate"}) {
-        EXPECT_EQ(run_once(there, program), run_once(here, program)) << program << ", step " << step;
-        EXPECT_EQ(there.was_captured(), step > 0) << program << ", step " << step;
-        EXPECT_EQ(there.last_high_water(), here.last_high_water());
+        EXPECT_EQ(run_once(both.there, program), run_once(both.here, program)) << program << ", step " << step;
+        EXPECT_EQ(both.there.was_captured(), step > 0) << program << ", step " << step;
+        EXPECT_EQ(both.there.last_high_water(), both.here.last_high_water());
       }
-    EXPECT_EQ(device.captures, 2);
+    EXPECT_EQ(both.device.captures, 2);
   }
 }
 
 TEST(RuntimeOnADevice, ScalarsOfARecordAreThoseOfTheRun) {
   const OpRegistry registry = device_registry();
-  const Plan plan = two_programs(registry);
-  HostMemory memory;
-  RecordingDevice device;
-  Runtime here(plan, registry, memory), there(on_device(plan), registry, device);
-  fill_persistent(here);
-  fill_persistent(there);
+  BothRuntimes both(registry);
   for (int step = 0; step < 4; ++step) {
     const StepScalars scalars{.seed = 1, .step = step, .learning_rate = 0.5F / static_cast<float>(1 + step)};
-    for (Runtime* runtime : {&here, &there})
+    for (Runtime* runtime : {&both.here, &both.there})
       runtime->run(
-          "train", scalars, [&](ProgramView& view) { fill_inputs(plan.program("train"), view); }, nullptr);
-    EXPECT_EQ(floats(there.persistent("w1")), floats(here.persistent("w1"))) << "step " << step;
+          "train", scalars, [&](ProgramView& view) { fill_inputs(both.plan.program("train"), view); }, nullptr);
+    EXPECT_EQ(floats(both.there.persistent("w1")), floats(both.here.persistent("w1"))) << "step " << step;
   }
 }
 
 TEST(RuntimeOnADevice, PersistentTensorsMayBeChangedBetweenRuns) {
   const OpRegistry registry = device_registry();
-  const Plan plan = two_programs(registry);
-  HostMemory memory;
-  RecordingDevice device;
-  Runtime here(plan, registry, memory), there(on_device(plan), registry, device);
-  fill_persistent(here);
-  fill_persistent(there);
+  BothRuntimes both(registry);
   for (int step = 0; step < 3; ++step) {
-    run_once(here, "train");
-    run_once(there, "train");
-    for (Runtime* runtime : {&here, &there}) reinterpret_cast<float*>(runtime->persistent("w2").data())[1] = 0.25F;
-    EXPECT_EQ(floats(there.persistent("w2")), floats(here.persistent("w2")));
+    run_once(both.here, "train");
+    run_once(both.there, "train");
+    for (Runtime* runtime : {&both.here, &both.there})
+      reinterpret_cast<float*>(runtime->persistent("w2").data())[1] = 0.25F;
+    EXPECT_EQ(floats(both.there.persistent("w2")), floats(both.here.persistent("w2")));
   }
-  EXPECT_THROW(there.persistent("none"), InvalidArgument);
+  EXPECT_THROW(both.there.persistent("none"), InvalidArgument);
 }
 
 TEST(RuntimeOnADevice, ListenedToOrAskedToItRepeatsNothing) {
