@@ -1,10 +1,11 @@
-// Calls every library of an installed Thimble: plans a small network, runs one step of it, replays the plan; scores a
-// translation, and asks SentencePiece, which thimble::models hides.
+// Calls every library of an installed Thimble: plans a small network, runs one step of it, replays the plan; plans the
+// same for a GPU; scores a translation, and asks SentencePiece, which thimble::models hides.
 #include <cmath>
 #include <cstdio>
 #include <string>
 
 #include "thimble/bleu.h"
+#include "thimble/cuda.h"
 #include "thimble/error.h"
 #include "thimble/memory.h"
 #include "thimble/ops.h"
@@ -40,6 +41,13 @@ int main() {
   runtime.run(kTrainProgram, {.seed = 1, .step = 0, .learning_rate = 0.1f}, nothing, nothing);
   const Bytes planned = plan.program(kTrainProgram).planned;
   if (runtime.last_high_water() != planned || !replay(plan, registry).problems.empty()) return 1;
+
+  // For a GPU that is not there, by kernels for it that are.
+  emulated_cuda(cuda_description("h200"))->register_kernels(registry);
+  choices.device = cuda_description("h200");
+  const Plan for_gpu = make_plan(request_training(choices, registry), registry);
+  if (!replay(for_gpu, registry).problems.empty() || (find_cuda().backend == nullptr && find_cuda().reason.empty()))
+    return 1;
   std::printf("planned and used %s\n", to_string(planned).c_str());
   return 0;
 }
