@@ -11,6 +11,7 @@ constexpr Bytes kEngineBytes{1024};
 constexpr std::size_t kLooked = 16;  // engines of the list that are looked at
 // The setting CUDNN_KNOB_TYPE_WORKSPACE at 0: such engines have needed megabytes on a device and nothing without one.
 constexpr const char* kMayCutDepth = ",25=0";
+constexpr char kVersionEnds = '/';  // in the attribute: an engine is one of a version, and part of the arithmetic
 
 CudnnProblem problem_of(CudnnPass pass, const ConvolutionGeometry& g) {
   return {pass, g.n, g.h, g.w, g.c, g.k, g.r, g.s, g.stride, g.pad, g.out_h, g.out_w, true};
@@ -39,7 +40,7 @@ std::string first_engine(const CudnnProblem& problem, const std::string& device)
   if (cudnn->second)
     for (const CudnnEngine& engine : cudnn->second->engines(problem, kLooked))
       if (engine.workspace <= kEngineBytes && engine.name.find(kMayCutDepth) == std::string::npos) {
-        name = engine.name;
+        name = cudnn->second->version() + kVersionEnds + engine.name;
         break;
       }
   return known[key] = name;
@@ -73,7 +74,12 @@ std::unique_ptr<Kernel> cudnn_kernel(CudnnPass pass, const ConvolutionGeometry& 
                                      std::unique_ptr<Kernel> own) {
   Cudnn* cudnn = cudnn_here();
   if (cudnn == nullptr) return own;
-  const std::string engine = std::get<std::string>(shape.attributes.at(kCudnnEngine));
+  const std::string named = std::get<std::string>(shape.attributes.at(kCudnnEngine));
+  const std::size_t end = named.find(kVersionEnds);
+  const std::string version = named.substr(0, end), engine = named.substr(end + 1);
+  if (version != cudnn->version())
+    throw EnvironmentError("cudnn: the plan was made with version " + version + ", here it is " + cudnn->version() +
+                           "; plan again here");
   std::shared_ptr<CudnnConvolution> convolution = cudnn->prepare(problem_of(pass, g), engine);
   if (convolution->workspace() > kEngineBytes)
     throw EnvironmentError("cudnn: engine '" + engine + "' needs " + to_string(convolution->workspace()) +

@@ -6,7 +6,7 @@
 
 namespace thimble {
 
-/// The attribute of an op that names cuDNN's engine; absent: our own kernels.
+/// The attribute of an op that names cuDNN's version and engine ("9.19.0/67:2=4,..."); absent: our own kernels.
 inline constexpr const char* kCudnnEngine = "cudnn_engine";
 
 bool uses_cudnn(const OpShape& shape);
@@ -18,7 +18,8 @@ std::vector<Attributes> cudnn_choices(CudnnPass pass, const ConvolutionGeometry&
 /// Packed weights and what such an engine may ask for.
 Bytes cudnn_workspace(const ConvolutionGeometry& geometry);
 
-/// `pass` is forward or backward_data. Throws EnvironmentError where this cuDNN's engine needs more than was booked.
+/// `pass` is forward or backward_data. Throws EnvironmentError where cuDNN is of another version, or its engine needs
+/// more than was booked.
 /// Emulated, our own kernel runs instead: `own`.
 std::unique_ptr<Kernel> cudnn_kernel(CudnnPass pass, const ConvolutionGeometry& geometry, const OpShape& shape,
                                      std::unique_ptr<Kernel> own);
