@@ -240,12 +240,12 @@ void convolve_forward(const ForwardConvolution& f, cudaStream_t stream) {
   call.w = f.w;
   call.w_out_pitch = g.c * g.r * g.s;
   call.w_in_pitch = g.r * g.s;
-  call.w_is_vector = is_aligned(call.w, 16) && call.w_out_pitch % 4 == 0 ? 1 : 0;
+  call.w_is_vector = are_aligned({call.w}) && call.w_out_pitch % 4 == 0 ? 1 : 0;
   call.out_channels = g.k;
   call.y = f.y;
   call.added = f.added;
   call.y_pitch = g.k;
-  call.y_is_vector = moves_by_four(f.y, g.k, g.k) && is_aligned(f.added, 16) ? 1 : 0;
+  call.y_is_vector = moves_by_four(f.y, g.k, g.k) && are_aligned({f.added}) ? 1 : 0;
   run(call, f.math, f.variant, stream);
 }
 
@@ -267,12 +267,12 @@ void convolve_backward_data(const BackwardDataConvolution& b, cudaStream_t strea
   call.w = b.w + std::int64_t{b.c_begin} * g.r * g.s;
   call.w_out_pitch = g.r * g.s;
   call.w_in_pitch = g.c * g.r * g.s;
-  call.w_is_vector = is_aligned(call.w, 16) && call.w_in_pitch % 4 == 0 && channels * g.r * g.s % 4 == 0 ? 1 : 0;
+  call.w_is_vector = are_aligned({call.w}) && call.w_in_pitch % 4 == 0 && channels * g.r * g.s % 4 == 0 ? 1 : 0;
   call.out_channels = channels;
   call.y = b.dx;
   call.added = b.added;
   call.y_pitch = b.dx_pitch != 0 ? b.dx_pitch : channels;
-  call.y_is_vector = moves_by_four(b.dx, call.y_pitch, 4) && is_aligned(b.added, 16) ? 1 : 0;
+  call.y_is_vector = moves_by_four(b.dx, call.y_pitch, 4) && are_aligned({b.added}) ? 1 : 0;
   run(call, b.math, b.variant, stream);
 }
 

@@ -114,12 +114,9 @@ struct Pictures {
   }
 };
 
-inline bool is_aligned(const void* pointer, std::size_t bytes) {
-  return reinterpret_cast<std::uintptr_t>(pointer) % bytes == 0;
-}
 /// Whether the channels of pixels can be moved four at a time.
 inline bool moves_by_four(const float* data, int pixel_pitch, int channels) {
-  return is_aligned(data, 16) && pixel_pitch % 4 == 0 && channels % 4 == 0;
+  return are_aligned({data}) && pixel_pitch % 4 == 0 && channels % 4 == 0;
 }
 
 // Copies run while the thread does something else; `wait_for_copies` waits for its own, a barrier shows them to others.
@@ -252,7 +249,7 @@ struct PatchPrologue {
   static PatchPrologue of(const ConvolutionPrologue& prologue, int channel) {
     if (prologue.scale == nullptr) return {};
     const float *scale = prologue.scale + channel, *shift = prologue.shift + channel;
-    const bool is_vector = is_aligned(scale, 16) && is_aligned(shift, 16) && prologue.sample_pitch % 4 == 0;
+    const bool is_vector = are_aligned({scale, shift}) && prologue.sample_pitch % 4 == 0;
     return {scale, shift, prologue.sample_pitch, is_vector ? 1 : 0, SmallDivisor::of(1)};
   }
 };

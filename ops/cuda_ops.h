@@ -1,6 +1,9 @@
 // What the CUDA side of the ops shares: one registration function each, streams, grids.
 #pragma once
 
+#include <cstdint>
+#include <initializer_list>
+
 #include "cuda_kernels.h"
 #include "registration.h"
 #include "simt.h"
@@ -40,6 +43,13 @@ void register_cuda_kernels(OpRegistry& registry);  // all of them
 
 inline cudaStream_t stream_of(const KernelArguments& a) { return static_cast<cudaStream_t>(a.stream); }
 inline const std::int32_t* ints(const std::byte* address) { return reinterpret_cast<const std::int32_t*>(address); }
+
+/// Whether 16 bytes can be read and written at once from all of these addresses on.
+inline bool are_aligned(std::initializer_list<const void*> addresses) {
+  std::uintptr_t bits = 0;
+  for (const void* address : addresses) bits |= reinterpret_cast<std::uintptr_t>(address);
+  return bits % 16 == 0;
+}
 
 constexpr int kBlock = 256;
 

@@ -47,10 +47,8 @@ void run(const OpShape& shape, const KernelArguments& a) {
                   elements,
                   blocks,
                   blocks * shape.inputs[0].shape[0]};
-  const bool is_aligned =
-      elements % 4 == 0 &&
-      (reinterpret_cast<std::uintptr_t>(a.inputs[0]) | reinterpret_cast<std::uintptr_t>(a.outputs[0])) % 16 == 0;
-  simt::launch(is_aligned ? dropout_kernel<true> : dropout_kernel<false>, blocks_for(drop.all), kBlock, 0, stream_of(a),
+  const bool is_whole = elements % 4 == 0 && are_aligned({a.inputs[0], a.outputs[0]});
+  simt::launch(is_whole ? dropout_kernel<true> : dropout_kernel<false>, blocks_for(drop.all), kBlock, 0, stream_of(a),
                drop, a.scalars, floats(a.inputs[0]), floats(a.outputs[0]));
 }
 

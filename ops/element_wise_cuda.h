@@ -14,9 +14,7 @@ struct QuadCut {
   std::int64_t quads, threads;
 
   static QuadCut of(std::int64_t n, std::initializer_list<const void*> addresses) {
-    std::uintptr_t bits = 0;
-    for (const void* address : addresses) bits |= reinterpret_cast<std::uintptr_t>(address);
-    const std::int64_t quads = bits % 16 == 0 ? n / 4 : 0;
+    const std::int64_t quads = are_aligned(addresses) ? n / 4 : 0;
     return {quads, n - 3 * quads};
   }
   __device__ bool is_quad(std::int64_t thread) const { return thread < quads; }

@@ -186,13 +186,9 @@ __device__ inline SumPair sum_warp(SumPair sum) {
   return sum;
 }
 
-inline bool is_aligned(const void* address) { return reinterpret_cast<std::uintptr_t>(address) % 16 == 0; }
-
 /// Whether threads may read and write their four channels at once.
 inline bool has_whole_quads(const NormRows& rows, std::initializer_list<const void*> addresses) {
-  bool whole = rows.channels % 4 == 0 && rows.stride % 4 == 0;
-  for (const void* address : addresses) whole = whole && is_aligned(address);
-  return whole;
+  return rows.channels % 4 == 0 && rows.stride % 4 == 0 && are_aligned(addresses);
 }
 
 }  // namespace thimble

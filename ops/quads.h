@@ -2,10 +2,7 @@
 // values is the same either way, so bits do not depend on where a tensor lies.
 #pragma once
 
-#include <cstdint>
-#include <initializer_list>
-
-#include "simt.h"
+#include "cuda_ops.h"
 
 namespace thimble {
 
@@ -15,9 +12,7 @@ constexpr unsigned kAllLanes = 0xffffffffu;
 
 /// Whether rows of so many floats, from these addresses on, are whole quads that can be read at once.
 inline bool lie_in_quads(std::int64_t row, std::initializer_list<const void*> addresses) {
-  std::uintptr_t bits = static_cast<std::uintptr_t>(row * 4);
-  for (const void* address : addresses) bits |= reinterpret_cast<std::uintptr_t>(address);
-  return bits % 16 == 0;
+  return row % kQuad == 0 && are_aligned(addresses);
 }
 
 inline std::int64_t quads_of(std::int64_t floats) { return (floats + kQuad - 1) / kQuad; }

@@ -62,8 +62,7 @@ __global__ void relu_words_backward_kernel(const float* dy, const std::uint32_t*
 }
 
 bool has_whole_words(std::int64_t elements, const void* from, const void* to) {
-  return elements % 32 == 0 &&
-         (reinterpret_cast<std::uintptr_t>(from) | reinterpret_cast<std::uintptr_t>(to)) % 16 == 0;
+  return elements % 32 == 0 && are_aligned({from, to});
 }
 
 void forward(const OpShape& shape, const KernelArguments& a) {
