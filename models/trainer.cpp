@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "plan_options.h"
-#include "thimble/augment.h"
 #include "thimble/error.h"
 #include "thimble/training_plan.h"
 #include "thimble/wide_resnet.h"
@@ -24,6 +23,14 @@ std::string regularization_text(const Plan& plan, bool augment) {
 
 }  // namespace
 
+PictureBatch training_inputs(ProgramView& view) {
+  return {view.as<std::uint8_t>("pictures"), view.as<std::int32_t>("crops"), view.as<std::int32_t>("labels")};
+}
+
+PictureBatch evaluation_inputs(ProgramView& view) {
+  return {view.as<std::uint8_t>("pictures"), {}, view.as<std::int32_t>("labels")};
+}
+
 Trainer::Trainer(Runtime& runtime, const Dataset& train, const Dataset& test, RunOptions options, bool augment)
     : TrainingRun(runtime, std::move(options), (train.size() + runtime.plan().batch - 1) / runtime.plan().batch,
                   {.data_name = train.name,
@@ -40,12 +47,10 @@ Trainer::Trainer(Runtime& runtime, const Dataset& train, const Dataset& test, Ru
                           std::to_string(choices.test_samples) + " samples, the data has " +
                           std::to_string(train.size()) + " + " + std::to_string(test.size()) + "; plan again");
   fill_training_ = [this, augment](ProgramView& view) {
-    fill_training_batch(train_, seed(), epoch(), samples_begin_ + view.samples().begin, augment,
-                        view.as<float>("images"), view.as<std::int32_t>("labels"));
+    fill_training_batch(train_, seed(), epoch(), samples_begin_ + view.samples().begin, augment, training_inputs(view));
   };
   fill_evaluation_ = [this](ProgramView& view) {
-    fill_evaluation_batch(test_, samples_begin_ + view.samples().begin, view.as<float>("images"),
-                          view.as<std::int32_t>("labels"));
+    fill_evaluation_batch(test_, samples_begin_ + view.samples().begin, evaluation_inputs(view));
   };
   read_ = [this](ProgramView& view) {
     loss_sum_ += view.as<float>("loss")[0];

@@ -3,7 +3,7 @@
 #include <charconv>
 #include <string>
 
-#include "thimble/dataset.h"
+#include "thimble/augment.h"
 #include "thimble/error.h"
 #include "thimble/op_registry.h"
 
@@ -35,8 +35,7 @@ class Builder {
   }
 
   Graph build() {
-    const TensorType images{DType::f32, {graph_.batch, kPictureSide, kPictureSide, kPictureChannels}, true};
-    TensorId x = graph_.add_input("images", images, Role::input);
+    TensorId x = images();
     const TensorId labels = graph_.add_input("labels", {DType::i32, {graph_.batch}, true}, Role::input);
     x = convolution("stem", x, kStemChannels, 3, 1);
     const int blocks = (model_.depth - 4) / 6;
@@ -71,6 +70,20 @@ class Builder {
   void name_output(TensorId tensor, const char* name) {
     graph_.tensors[tensor].name = name;
     graph_.mark_output(tensor);
+  }
+
+  // Pictures come as bytes: a quarter of what their floats are, which can be made again.
+  TensorId images() {
+    const TensorType planes{DType::u8, {graph_.batch, kPictureChannels, kPictureSide, kPictureSide}, true};
+    std::vector<TensorId> inputs{graph_.add_input("pictures", planes, Role::input)};
+    if (mode_ == Mode::train)
+      inputs.push_back(graph_.add_input("crops", {DType::i32, {graph_.batch, kCropValues}, true}, Role::input));
+    Attributes attributes{{"padding", std::int64_t{kCropPadding}}};
+    for (std::size_t c = 0; c < kPictureChannels; ++c) {
+      attributes["mean_" + std::to_string(c)] = kPictureMean[c];
+      attributes["deviation_" + std::to_string(c)] = kPictureDeviation[c];
+    }
+    return op("crop_pictures", "images", std::move(inputs), std::move(attributes));
   }
 
   TensorId convolution(const std::string& name, TensorId x, std::int64_t channels, std::int64_t kernel,

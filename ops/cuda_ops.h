@@ -19,6 +19,7 @@ void register_batch_norm_backward_cuda(OpRegistry& registry);
 void register_batch_norm_cuda(OpRegistry& registry);
 void register_best_tokens_cuda(OpRegistry& registry);
 void register_conv2d_cuda(OpRegistry& registry);
+void register_crop_pictures_cuda(OpRegistry& registry);
 void register_dropout_cuda(OpRegistry& registry);
 void register_dynamic_conv_cuda(OpRegistry& registry);
 void register_embedding_cuda(OpRegistry& registry);

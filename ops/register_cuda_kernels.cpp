@@ -17,6 +17,7 @@ void register_cuda_kernels(OpRegistry& registry) {
   register_batch_norm_cuda(registry);
   register_best_tokens_cuda(registry);
   register_conv2d_cuda(registry);
+  register_crop_pictures_cuda(registry);
   register_dropout_cuda(registry);
   register_dynamic_conv_cuda(registry);
   register_embedding_cuda(registry);

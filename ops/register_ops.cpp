@@ -41,6 +41,7 @@ void register_ops(OpRegistry& registry) {
   register_norm_conv2d_backward_weights(registry);
   register_norm_conv_rewrite(registry);
   register_norm_pool(registry);
+  register_crop_pictures(registry);
   register_relu(registry);
   register_add(registry);
   register_global_average_pool(registry);

@@ -29,6 +29,7 @@ void register_norm_conv2d_backward_data(OpRegistry& registry);
 void register_norm_conv2d_backward_weights(OpRegistry& registry);
 void register_norm_conv_rewrite(OpRegistry& registry);
 void register_norm_pool(OpRegistry& registry);
+void register_crop_pictures(OpRegistry& registry);
 void register_relu(OpRegistry& registry);
 void register_add(OpRegistry& registry);
 void register_global_average_pool(OpRegistry& registry);

@@ -85,6 +85,7 @@ class TapeCounter {
         {"vocabulary_loss", &TapeCounter::vocabulary_loss},
         {"add", &TapeCounter::nothing},  // a sum's gradients need neither term
         {"running_statistics", &TapeCounter::nothing},
+        {"crop_pictures", &TapeCounter::nothing},  // a data loader's work
     };
     const auto rule = rules.find(op.kind);
     if (rule == rules.end()) throw InvalidArgument("tape: nobody said what autograd keeps of '" + op.kind + "'");

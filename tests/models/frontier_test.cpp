@@ -6,7 +6,7 @@
 #include <map>
 
 #include "all_ops.h"
-#include "thimble/augment.h"
+#include "picture_inputs.h"
 #include "thimble/initialize.h"
 #include "thimble/planner.h"
 #include "thimble/replay.h"
@@ -38,10 +38,7 @@ std::vector<std::byte> train(const Plan& plan, int steps) {
   for (int step = 0; step < steps; ++step) {
     runtime.run(
         kTrainProgram, {.seed = 9, .step = step, .learning_rate = 0.05f},
-        [&](ProgramView& in) {
-          fill_evaluation_batch(data, step * plan.batch + in.samples().begin, in.as<float>("images"),
-                                in.as<std::int32_t>("labels"));
-        },
+        [&](ProgramView& in) { fill_in_order(data, step * plan.batch, in); },
         nullptr);
     EXPECT_EQ(runtime.last_high_water(), plan.program(kTrainProgram).planned);
   }

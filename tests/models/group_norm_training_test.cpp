@@ -5,7 +5,7 @@
 #include <map>
 
 #include "all_ops.h"
-#include "thimble/augment.h"
+#include "picture_inputs.h"
 #include "thimble/dataset.h"
 #include "thimble/initialize.h"
 #include "thimble/replay.h"
@@ -48,9 +48,7 @@ Step step_of(const TrainingChoices& choices) {
   Step step;
   runtime.run(
       kTrainProgram, {.seed = 1, .step = 0, .learning_rate = 0},
-      [&](ProgramView& in) {
-        fill_evaluation_batch(data, in.samples().begin, in.as<float>("images"), in.as<std::int32_t>("labels"));
-      },
+      [&](ProgramView& in) { fill_in_order(data, 0, in); },
       [&](ProgramView& out) { step.loss = static_cast<double>(out.as<float>("loss")[0]); });
   for (const PersistentTensor& tensor : runtime.plan().persistent)
     if (tensor.role == Role::optimizer) {

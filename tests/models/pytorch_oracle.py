@@ -19,6 +19,7 @@ import torch.nn.functional as F
 LIMIT = 1e-4           # of weights, statistics and, against double, momenta
 MOMENTUM_LIMIT = 1e-3  # of momenta against PyTorch's float
 MOVED_LIMIT = 1e-2     # of a weight's error, relative to how far it moved: a run that does not train is off by 1
+MEAN, DEVIATION = (torch.tensor(c).view(1, 3, 1, 1).double() for c in ([125.3, 123.0, 113.9], [63.0, 62.1, 66.7]))
 LEAST_MOVED = 1e-2     # all weights together, relative to where they began
 
 
@@ -28,7 +29,7 @@ def load(path):
         header = json.loads(file.read(length))
         data = file.read()
     header.pop("__metadata__", None)
-    kinds = {"F32": np.float32, "I32": np.int32}
+    kinds = {"F32": np.float32, "I32": np.int32, "U8": np.uint8}
     out = {}
     for name, entry in header.items():
         begin, end = entry["data_offsets"]
@@ -73,7 +74,7 @@ def train(initial, batches, kind, depth, width, steps, rate):
     model = WideResNet(tensors, depth, width)
     optimizer = torch.optim.SGD(model.weights.values(), lr=rate, momentum=0.9, nesterov=True, weight_decay=5e-4)
     for step in range(steps):
-        images = torch.from_numpy(batches[f"images{step}"]).to(kind).permute(0, 3, 1, 2)
+        images = ((torch.from_numpy(batches[f"pictures{step}"]).double() - MEAN) / DEVIATION).to(kind)
         loss = F.cross_entropy(model.forward(images), torch.from_numpy(batches[f"labels{step}"]).long())
         optimizer.zero_grad()
         loss.backward()

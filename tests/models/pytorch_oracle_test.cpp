@@ -4,9 +4,9 @@
 #include <cstdlib>
 #include <random>
 
+#include "picture_inputs.h"
 #include "python_torch.h"
 #include "temporary_folder.h"
-#include "thimble/augment.h"
 #include "thimble/initialize.h"
 #include "thimble/ops.h"
 #include "thimble/runtime.h"
@@ -71,24 +71,20 @@ void compare_with_pytorch(bool fuse, bool fuse_convolutions = false, Norm norm =
   const TemporaryFolder folder;
   write_safetensors(folder.file("initial.safetensors"), persistent_bytes(runtime), {});
   const Dataset data = synthetic_data(kBatch * kSteps, 7);
-  std::vector<float> images(kSteps * kBatch * Dataset::kPixels);
+  std::vector<std::uint8_t> pictures(kSteps * kBatch * Dataset::kPixels);
   std::vector<std::int32_t> labels(kSteps * kBatch);
   std::vector<NamedBytes> batches;
   for (int step = 0; step < kSteps; ++step) {
-    const auto batch_images = std::span(images).subspan(static_cast<std::size_t>(step * kBatch * Dataset::kPixels),
-                                                        kBatch * Dataset::kPixels);
+    const auto batch_pictures = std::span(pictures).subspan(static_cast<std::size_t>(step * kBatch * Dataset::kPixels),
+                                                            kBatch * Dataset::kPixels);
     const auto batch_labels = std::span(labels).subspan(static_cast<std::size_t>(step * kBatch), kBatch);
-    fill_evaluation_batch(data, step * kBatch, batch_images, batch_labels);
+    fill_evaluation_batch(data, step * kBatch, {batch_pictures, {}, batch_labels});
     batches.push_back(
-        {"images" + std::to_string(step), {DType::f32, {kBatch, 32, 32, 3}}, std::as_bytes(batch_images)});
+        {"pictures" + std::to_string(step), {DType::u8, {kBatch, 3, 32, 32}}, std::as_bytes(batch_pictures)});
     batches.push_back({"labels" + std::to_string(step), {DType::i32, {kBatch}}, std::as_bytes(batch_labels)});
     runtime.run(
         kTrainProgram, {.seed = 0, .step = step, .learning_rate = kRate},
-        [&](ProgramView& inputs) {
-          std::ranges::copy(batch_images, inputs.as<float>("images").begin());
-          std::ranges::copy(batch_labels, inputs.as<std::int32_t>("labels").begin());
-        },
-        nullptr);
+        [&](ProgramView& inputs) { fill_in_order(data, step * kBatch, inputs); }, nullptr);
   }
   write_safetensors(folder.file("batches.safetensors"), batches, {});
   write_safetensors(folder.file("final.safetensors"), persistent_bytes(runtime), {});

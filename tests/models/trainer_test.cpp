@@ -110,7 +110,7 @@ TEST_F(TrainerLoad, RefusesAnotherRunBeforeItTouchesATensor) {
 
 // The same programs with inputs that hold the whole batch: so they do where the caller reads them.
 Plan with_whole_inputs(PlanRequest request) {
-  for (const char* name : {"images", "labels"})
+  for (const char* name : {"pictures", "crops", "labels"})
     request.programs.front().graph.mark_output(request.programs.front().graph.find(name));
   return make_plan(request, registry());
 }
@@ -147,19 +147,22 @@ Trained train_by_hand(const Plan& plan, const Dataset& data, const RunOptions& o
   Runtime runtime(plan, registry(), memory, {.poison = true, .canaries = true});
   Trainer(runtime, data, data, options).initialize();
   Trained trained;
-  std::vector<float> images(kWholeBatch * Dataset::kPixels);
-  std::vector<std::int32_t> labels(kWholeBatch);
+  std::vector<std::uint8_t> pictures(kWholeBatch * Dataset::kPixels);
+  std::vector<std::int32_t> crops(kWholeBatch * kCropValues), labels(kWholeBatch);
   for (std::int64_t step = 0; step < options.steps; ++step) {
-    fill_training_batch(data, options.seed, 0, step * kWholeBatch, true, images, labels);
+    fill_training_batch(data, options.seed, 0, step * kWholeBatch, true, {pictures, crops, labels});
     const auto fill = [&](ProgramView& view) {
-      const auto [begin, end] = view.samples();
-      std::copy(images.begin() + begin * Dataset::kPixels, images.begin() + end * Dataset::kPixels,
-                view.as<float>("images").begin());
-      std::copy(labels.begin() + begin, labels.begin() + end, view.as<std::int32_t>("labels").begin());
+      const auto take = [samples = view.samples()](const auto& all, std::int64_t of_sample, const auto& to) {
+        std::copy(all.begin() + samples.begin * of_sample, all.begin() + samples.end * of_sample, to.begin());
+      };
+      const PictureBatch inputs = training_inputs(view);
+      take(pictures, kPictureBytes, inputs.pictures);
+      take(crops, kCropValues, inputs.crops);
+      take(labels, 1, inputs.labels);
     };
     const auto read = [&](ProgramView& view) {
       trained.losses.push_back(view.as<float>("loss")[0]);
-      EXPECT_TRUE(std::ranges::equal(view.as<float>("images"), images));  // part by part, the whole batch
+      EXPECT_TRUE(std::ranges::equal(view.as<std::uint8_t>("pictures"), pictures));  // part by part, the whole batch
     };
     const float rate = options.learning_rate.at(step, options.steps);
     runtime.run(kTrainProgram, {.seed = options.seed, .step = step, .learning_rate = rate}, fill, read);
@@ -180,9 +183,12 @@ TEST(TrainerInputs, HoldOneMicrobatchAndGiveTheBitsOfWholeBatches) {
     choices.device.threads = 1;
     const PlanRequest request = request_training(choices, registry());
     const Plan parts = make_plan(request, registry()), whole = with_whole_inputs(request);
-    const Bytes labels = kAlignment;
-    EXPECT_EQ(input_bytes(parts), Bytes{cut[0] * Dataset::kPixels * 4} + labels);
-    EXPECT_EQ(input_bytes(whole), Bytes{kWholeBatch * Dataset::kPixels * 4} + labels);
+    const auto inputs = [](std::int64_t samples) {
+      const Bytes crops = align_up(Bytes{samples * kCropValues * 4}, kAlignment), labels = kAlignment;
+      return Bytes{samples * kPictureBytes} + crops + labels;
+    };
+    EXPECT_EQ(input_bytes(parts), inputs(cut[0]));
+    EXPECT_EQ(input_bytes(whole), inputs(kWholeBatch));
     EXPECT_LT(parts.program(kTrainProgram).planned, whole.program(kTrainProgram).planned);
     const Trained ours = train(parts, data, options), expected = train_by_hand(whole, data, options);
     EXPECT_EQ(ours.losses, expected.losses);

@@ -120,7 +120,11 @@ TEST(WideResNetGraph, GroupNormalisationHasNothingThatRuns) {
     const Graph train = graph_of(model), evaluate = graph_of(model, Mode::evaluate);
     EXPECT_EQ(parameter_count(train), 1467610);
     EXPECT_EQ(persistent(train), persistent(evaluate));
-    EXPECT_EQ(train, evaluate) << "the same op in both";
+    ASSERT_EQ(train.ops.size(), evaluate.ops.size());
+    for (std::size_t i = 1; i < train.ops.size(); ++i) {  // all but the pictures' crops
+      const Op &a = train.ops[static_cast<OpId>(i)], &b = evaluate.ops[static_cast<OpId>(i)];
+      EXPECT_TRUE(a.kind == b.kind && a.name == b.name && a.attributes == b.attributes) << a.name;
+    }
     for (const auto& [name, role] : persistent(train)) EXPECT_EQ(role, Role::weight) << name;
     for (const char* name : {"block0.gn1.weight", "block0.gn2.bias", "block11.gn2.weight", "final.gn.bias"})
       EXPECT_EQ(persistent(train).count({name, Role::weight}), 1u) << name;

@@ -431,6 +431,25 @@ void add_group_norm_convolutions(std::vector<Row>& rows) {
   row("group_norm_conv_one_sample", {1, 9, 7, 10}, {3, 10, 3, 3}, 1, 1, 1);
 }
 
+void add_pictures(std::vector<Row>& rows) {
+  const auto row = [&](const std::string& name, const Shape& pictures, std::int64_t padding) {
+    Attributes attributes{{"padding", padding}};
+    for (std::int64_t c = 0; c < pictures[1]; ++c) {
+      attributes["mean_" + std::to_string(c)] = 110.3 + 7 * static_cast<double>(c);
+      attributes["deviation_" + std::to_string(c)] = 62.5 - static_cast<double>(c);
+    }
+    const auto add = [&](const std::string& suffix, std::vector<RowInput> inputs) {
+      rows.push_back({name + suffix, "crop_pictures", std::move(inputs), attributes, 1e-7, kExact, rows.size()});
+    };
+    add("_plain", {planes(pictures)});
+    add("", {planes(pictures), shifts(pictures[0], padding)});
+  };
+  row("crop_pictures", {9, 3, 32, 32}, 4);
+  row("crop_pictures_odd", {3, 3, 7, 5}, 4);
+  row("crop_pictures_gray", {2, 1, 5, 9}, 2);
+  row("crop_pictures_unpadded", {2, 8, 2, 2}, 0);
+}
+
 }  // namespace
 
 std::vector<Row> op_table() {
@@ -453,6 +472,7 @@ std::vector<Row> op_table() {
   add_token_rows(rows);
   add_decoding_rows(rows);
   add_vector_rows(rows);
+  add_pictures(rows);
   return rows;
 }
 

@@ -10,14 +10,14 @@
 
 namespace thimble::testing {
 
-enum class Fill { normal, positive, labels, lengths, constant };
+enum class Fill { normal, positive, labels, lengths, constant, bytes, shifts };
 
 struct RowInput {
   std::vector<std::int64_t> shape;
   bool batched = false;
   Fill fill = Fill::normal;
-  std::int64_t limit =
-      3;             // labels are below it; lengths up to it, the first three being 1, all of it and 0; a constant
+  std::int64_t limit = 3;  // labels are below it; lengths up to it, the first three being 1, all of it and 0; a
+                           // constant; shifts are from -limit to it
   int lengths = -1;  // index of the input that says how many rows of each sample are there: the others are NaN
 };
 

@@ -11,6 +11,8 @@ using Shape = std::vector<std::int64_t>;
 inline RowInput samples(Shape shape) { return {std::move(shape), true, Fill::normal}; }
 inline RowInput weights(Shape shape) { return {std::move(shape), false, Fill::normal}; }
 inline RowInput positive(Shape shape) { return {std::move(shape), false, Fill::positive}; }
+inline RowInput planes(Shape shape) { return {std::move(shape), true, Fill::bytes}; }
+inline RowInput shifts(std::int64_t count, std::int64_t padding) { return {{count, 3}, true, Fill::shifts, padding}; }
 inline RowInput labels(std::int64_t count) { return {{count}, true, Fill::labels}; }
 
 inline RowInput ids(Shape shape, std::int64_t limit, int lengths) {

@@ -29,25 +29,30 @@ const OpRegistry& registry() { return cpu_bench().registry; }
 
 TensorType type_of(const RowInput& input) {
   const bool is_real = input.fill == Fill::normal || input.fill == Fill::positive;
-  return {is_real ? DType::f32 : DType::i32, input.shape, input.batched};
+  return {is_real ? DType::f32 : input.fill == Fill::bytes ? DType::u8 : DType::i32, input.shape, input.batched};
 }
 
 std::int64_t samples_of(const Row& row) { return row.inputs[0].batched ? row.inputs[0].shape[0] : 6; }
 
 ByteVector random_bytes(const TensorType& type, const RowInput& input, double offset, std::mt19937_64& random) {
   ByteVector bytes(static_cast<std::size_t>(bytes_of(type).value));
+  if (type.dtype == DType::u8) {
+    for (std::byte& byte : bytes) byte = static_cast<std::byte>(random());
+    return bytes;
+  }
   for (std::size_t at = 0; at < bytes.size(); at += 4) {
     const auto value = static_cast<float>(std::normal_distribution<double>()(random) + offset);
-    const bool is_constant = input.fill == Fill::constant;
+    const bool is_constant = input.fill == Fill::constant, is_shift = input.fill == Fill::shifts;
+    const auto choices = static_cast<std::uint64_t>(is_shift ? 2 * input.limit + 1 : input.limit);
     const auto label = static_cast<std::int32_t>(
-        is_constant ? input.limit : static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(input.limit)));
+        is_constant ? input.limit : static_cast<std::int64_t>(random() % choices) - (is_shift ? input.limit : 0));
     const float positive = std::fabs(value) + 0.5f;
     const auto length = static_cast<std::int32_t>(at == 0 ? 1 : at == 4 ? input.limit : at == 8 ? 0 : label + 1);
     std::memcpy(&bytes[at],
-                is_constant || input.fill == Fill::labels ? static_cast<const void*>(&label)
-                : input.fill == Fill::lengths             ? static_cast<const void*>(&length)
-                : input.fill == Fill::positive            ? static_cast<const void*>(&positive)
-                                                          : static_cast<const void*>(&value),
+                is_constant || is_shift || input.fill == Fill::labels ? static_cast<const void*>(&label)
+                : input.fill == Fill::lengths                         ? static_cast<const void*>(&length)
+                : input.fill == Fill::positive                        ? static_cast<const void*>(&positive)
+                                                                      : static_cast<const void*>(&value),
                 4);
   }
   return bytes;
@@ -75,6 +80,10 @@ TensorType sum_type(const Row& row, const std::vector<TensorType>& inputs) {
 
 Array array_of(const TensorType& type, const ByteVector& bytes) {
   Array array{type.shape, {}};
+  if (type.dtype == DType::u8) {
+    for (std::byte byte : bytes) array.values.push_back(std::to_integer<int>(byte));
+    return array;
+  }
   for (std::size_t at = 0; at < bytes.size(); at += 4) {
     float value;
     std::int32_t whole;

@@ -1,7 +1,9 @@
 #include "reference_ops.h"
 
 #include <cmath>
+#include <cstdlib>
 #include <stdexcept>
+#include <string>
 
 #include "reference_arrays.h"
 #include "reference_tokens.h"
@@ -290,6 +292,37 @@ Array dropout(const ReferenceCall& call, const Array& x) {
   return y;
 }
 
+// Padded by what the border reflects, then cut; planes become channels.
+Array cropped(const ReferenceCall& call) {
+  const Array& planes = call.inputs[0];
+  const Index samples = planes.shape[0], channels = planes.shape[1], height = planes.shape[2], width = planes.shape[3];
+  const Index padding = whole(call, "padding"), wide = width + 2 * padding, high = height + 2 * padding;
+  Array y = zeros({samples, height, width, channels});
+  for (Index n = 0; n < samples; ++n)
+    for (Index c = 0; c < channels; ++c) {
+      Array padded = zeros({high, wide});
+      for (Index h = 0; h < high; ++h)
+        for (Index w = 0; w < wide; ++w) {
+          const Index from_row = std::abs(h - padding), from_column = std::abs(w - padding);
+          const Index row = from_row < height ? from_row : 2 * height - 2 - from_row;
+          const Index column = from_column < width ? from_column : 2 * width - 2 - from_column;
+          at(padded, h * wide + w) = at(planes, ((n * channels + c) * height + row) * width + column);
+        }
+      const auto shift = [&](Index i) {
+        return call.inputs.size() < 2 ? 0 : static_cast<Index>(at(call.inputs[1], 3 * n + i));
+      };
+      const double mean = real(call, ("mean_" + std::to_string(c)).c_str());
+      const double deviation = real(call, ("deviation_" + std::to_string(c)).c_str());
+      for (Index h = 0; h < height; ++h)
+        for (Index w = 0; w < width; ++w) {
+          const Index column = padding + shift(1) + (shift(2) != 0 ? width - 1 - w : w);
+          const double value = at(padded, (padding + shift(0) + h) * wide + column);
+          at(y, ((n * height + h) * width + w) * channels + c) = (value - mean) / deviation;
+        }
+    }
+  return y;
+}
+
 std::vector<Array> sgd(const ReferenceCall& call) {
   Array w = call.inputs[0], v = call.inputs[2];
   const double momentum = real(call, "momentum");
@@ -377,6 +410,7 @@ std::vector<Array> forward_reference(const ReferenceCall& call) {
   if (kind == "norm_pool_backward") return norm_pool_backward(call);
   if (kind == "linear") return {linear(call)};
   if (kind == "softmax_cross_entropy") return cross_entropy(call);
+  if (kind == "crop_pictures") return {cropped(call)};
   if (kind == "dropout") return {dropout(call, call.inputs[0])};
   if (kind == "sgd_update") return sgd(call);
   if (kind == "linear_backward_weights") {

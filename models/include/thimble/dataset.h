@@ -4,6 +4,7 @@
 //   data.train.size(); data.train.picture(7);      // 3072 bytes: red, green and blue planes of 32 rows
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -16,6 +17,9 @@ inline constexpr std::int64_t kPictureSide = 32;
 inline constexpr std::int64_t kPictureChannels = 3;
 inline constexpr std::int64_t kPictureBytes = kPictureChannels * kPictureSide * kPictureSide;
 inline constexpr int kPictureClasses = 10;
+/// Of CIFAR-10's red, green and blue: what a picture's bytes are normalised with.
+inline constexpr std::array<double, kPictureChannels> kPictureMean{125.3, 123.0, 113.9};
+inline constexpr std::array<double, kPictureChannels> kPictureDeviation{63.0, 62.1, 66.7};
 
 struct Dataset {
   std::string name;                    ///< what reports and checkpoints call it; says where it is synthetic or partial

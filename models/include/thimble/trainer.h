@@ -9,10 +9,15 @@
 #include <cstdint>
 #include <string>
 
+#include "thimble/augment.h"
 #include "thimble/dataset.h"
 #include "thimble/training_run.h"
 
 namespace thimble {
+
+/// The inputs at hand of a program that trains a WideResNet, and of one that evaluates it.
+PictureBatch training_inputs(ProgramView& view);
+PictureBatch evaluation_inputs(ProgramView& view);
 
 struct StepResult {
   std::int64_t step = 0;  ///< counted from 1

@@ -4,7 +4,8 @@
 //   parameter_count(g) == 1467610;
 //   TensorId loss = g.find("loss");
 //
-// Inputs: `images` {N, 32, 32, 3} normalised floats, `labels` {N}. Outputs: `loss` (mean), `correct` (a count).
+// Inputs: `pictures` {N, 3, 32, 32} bytes, `labels` {N}, in training `crops` {N, 3} (augment.h). Outputs: `loss` (mean),
+// `correct` (a count).
 // Parameters: stem.weight, block3.bn1.weight .bias .running_mean .running_variance, block3.conv1.weight,
 // block0.shortcut.weight, final.bn..., classifier.weight, classifier.bias. Blocks are numbered over all groups. With
 // group normalisation block3.gn1.weight .bias and final.gn..., and nothing that runs.
