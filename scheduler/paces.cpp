@@ -3,24 +3,6 @@
 #include <algorithm>
 
 namespace thimble {
-namespace {
-
-// What each op's workspace may grow to without a new peak; of ops that run several times the least.
-IdVector<OpId, Bytes> room_for_workspaces(const std::vector<OpId>& steps, const std::vector<Bytes>& live,
-                                          const Paces& paces) {
-  const Bytes peak = live.empty() ? Bytes{} : *std::max_element(live.begin(), live.end());
-  IdVector<OpId, Bytes> room(paces.size(), peak);
-  for (std::size_t i = 0; i < steps.size(); ++i) {
-    const std::vector<OpPace>& all = paces[steps[i]];
-    if (all.empty()) continue;
-    const Bytes own = align_up(all.front().price.workspace, kAlignment);
-    room[steps[i]] = own == Bytes{} ? Bytes{} : std::min(room[steps[i]], peak - live[i] + own);
-  }
-  return room;
-}
-
-}  // namespace
-
 Paces paces_of(const Graph& graph, const OpRegistry& registry, const DeviceDescription& device,
                const std::vector<std::int64_t>& microbatches, const CalibrationTable* calibration) {
   Paces paces(graph.ops.size());
@@ -38,24 +20,50 @@ Paces paces_of(const Graph& graph, const OpRegistry& registry, const DeviceDescr
   return paces;
 }
 
-IdVector<OpId, const OpPace*> spend_slack(const std::vector<OpId>& steps, const std::vector<Bytes>& live,
-                                          const Paces& paces) {
-  const IdVector<OpId, Bytes> room = room_for_workspaces(steps, live, paces);
-  IdVector<OpId, const OpPace*> chosen(paces.size(), nullptr);
-  for (std::size_t i = 0; i < paces.size(); ++i) {
-    const auto id = static_cast<OpId>(i);
-    if (paces[id].empty()) continue;
-    double seconds = paces[id].front().price.seconds;
-    for (const OpPace& pace : paces[id]) {
-      if (pace.price.seconds >= seconds || align_up(pace.price.workspace, kAlignment) > room[id]) continue;
-      chosen[id] = &pace;
+Slack::Slack(const std::vector<OpId>& steps, const std::vector<Bytes>& live, const Paces& paces) : paces_(paces) {
+  IdVector<OpId, Bytes> beside(paces.size(), Bytes{-1});
+  for (std::size_t i = 0; i < steps.size(); ++i) {
+    peak_ = std::max(peak_, live[i]);
+    const std::vector<OpPace>& all = paces[steps[i]];
+    if (all.empty()) continue;
+    // What has no workspace has no storage in the schedule that could grow.
+    const Bytes own = align_up(all.front().price.workspace, kAlignment);
+    if (own > Bytes{}) beside[steps[i]] = std::max(beside[steps[i]], live[i] - own);
+  }
+  for (std::size_t i = 0; i < paces.size(); ++i)
+    if (const auto id = static_cast<OpId>(i); beside[id] >= Bytes{}) ops_.push_back({id, beside[id]});
+}
+
+ChosenPaces Slack::spend(Bytes room) const {
+  ChosenPaces chosen(paces_.size(), nullptr);
+  for (const auto& [op, beside] : ops_) {
+    double seconds = paces_[op].front().price.seconds;
+    for (const OpPace& pace : paces_[op]) {
+      if (pace.price.seconds >= seconds) continue;
+      if (beside + align_up(pace.price.workspace, kAlignment) > std::max(peak_, room)) continue;
+      chosen[op] = &pace;
       seconds = pace.price.seconds;
     }
   }
   return chosen;
 }
 
-void set_paces(const IdVector<OpId, const OpPace*>& chosen, Graph& graph, Schedule& schedule) {
+Bytes Slack::peak(const ChosenPaces& chosen) const {
+  Bytes most = peak_;
+  for (const auto& [op, beside] : ops_)
+    if (chosen[op] != nullptr) most = std::max(most, beside + align_up(chosen[op]->price.workspace, kAlignment));
+  return most;
+}
+
+double Slack::seconds_saved(const ChosenPaces& chosen) const {
+  double seconds = 0;
+  for (const Widest& widest : ops_)
+    if (const OpPace* pace = chosen[widest.op]; pace != nullptr)
+      seconds += paces_[widest.op].front().price.seconds - pace->price.seconds;
+  return seconds;
+}
+
+void set_paces(const ChosenPaces& chosen, Graph& graph, Schedule& schedule) {
   for (const ScheduledStep& step : schedule.steps) {
     const OpPace* pace = chosen[step.op];
     if (pace == nullptr) continue;

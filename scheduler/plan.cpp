@@ -116,7 +116,8 @@ ScheduledProgram schedule_program(const PlanRequest& request, const ProgramReque
     const Paces paces = paces_of(made.graph, registry, request.device, asked.microbatches, request.calibration.get());
     std::vector<OpId> steps;
     for (const ScheduledStep& step : made.schedule.steps) steps.push_back(step.op);
-    set_paces(spend_slack(steps, live_by_step(made.schedule), paces), made.graph, made.schedule);
+    const Slack slack(steps, live_by_step(made.schedule), paces);
+    set_paces(slack.spend(asked.room), made.graph, made.schedule);
   }
   return made;
 }

@@ -1,6 +1,7 @@
 #include "thimble/planner.h"
 
 #include <algorithm>
+#include <array>
 #include <future>
 #include <map>
 
@@ -12,6 +13,10 @@
 
 namespace thimble {
 namespace {
+
+// Times the bytes of a schedule that its ops' workspaces may fill, and the part of a step that more bytes have to save.
+constexpr std::array kRooms{1.0, 1.03, 1.1, 1.25, 1.6, 2.5, 1000.0};
+constexpr double kLeastSaved = 1e-3;
 
 // Two cuts of one batch have the same ops and values; what is summed over microbatches is added behind them.
 bool is_same_but_for_the_cut(const Graph& a, const Graph& b) {
@@ -45,14 +50,6 @@ Bytes least_bytes(const Graph& graph, const Op& op, const OpPrice& price, std::i
 
 Graph cut_graph(const ProgramRequest& program, const OpRegistry& registry) {
   return program.microbatches.size() > 1 ? accumulate_over_microbatches(program.graph, registry) : program.graph;
-}
-
-double seconds_saved(const IdVector<OpId, const OpPace*>& chosen, const IdVector<OpId, OpPrice>& prices) {
-  double seconds = 0;
-  for (std::size_t i = 0; i < chosen.size(); ++i)
-    if (const auto id = static_cast<OpId>(i); chosen[id] != nullptr)
-      seconds += prices[id].seconds - chosen[id]->price.seconds;
-  return seconds;
 }
 
 bool is_fuller(const Candidate& a, const Candidate& b) {
@@ -157,11 +154,21 @@ void Frontier::add_variant(std::size_t variant, const std::vector<RecomputeRanks
     candidate.recompute_milliseconds = 1e3 * seconds_of_repeats(steps, prices);
     candidate.milliseconds = milliseconds + candidate.recompute_milliseconds;
     candidates_.push_back(candidate);
-    const double saved = 1e3 * seconds_saved(spend_slack(steps, live, paces), prices);
-    if (saved <= 0) return;
+    const Slack slack(steps, live, paces);
+    const double unhurried = candidate.milliseconds;
+    double least = 0;
     candidate.spend_slack = true;
-    candidate.milliseconds -= saved;
-    candidates_.push_back(std::move(candidate));
+    for (double factor : kRooms) {
+      const auto room = static_cast<std::int64_t>(factor * static_cast<double>(slack.peak().value));
+      const ChosenPaces chosen = slack.spend(Bytes{room});
+      const double saved = 1e3 * slack.seconds_saved(chosen);
+      if (saved <= least) continue;
+      candidate.live = slack.peak(chosen);
+      candidate.room = candidate.live > slack.peak() ? candidate.live : Bytes{};
+      candidate.milliseconds = unhurried - saved;
+      candidates_.push_back(candidate);
+      least = saved + kLeastSaved * candidate.milliseconds;
+    }
   };
   const std::size_t known = candidates_.size();
   if (loops != LoopOrder::microbatch && step.microbatches.size() > 1) {
@@ -202,17 +209,17 @@ Bytes Frontier::live(std::size_t variant, std::size_t program, const Candidate& 
 // bytes nearly always for the others, too, so bisection finds the place; where it does not, what is known to fit does.
 std::optional<Frontier::Choices> Frontier::others_within(std::size_t variant, Bytes budget,
                                                          const Candidate* fitting) const {
-  Choices front;
+  std::vector<const Candidate*> front;
   for (const Candidate& candidate : candidates_)
     if (candidate.variant == variant && (front.empty() || candidate.live < front.back()->live))
       front.push_back(&candidate);
-  Choices choices(variants_[variant].programs.size(), nullptr);
+  Choices choices(variants_[variant].programs.size());
   for (std::size_t program : other_steps(variant)) {
     const auto first = std::partition_point(front.begin(), front.end(), [&](const Candidate* candidate) {
       return live(variant, program, *candidate) > budget;
     });
-    choices[program] = first != front.end() ? *first : fitting;
-    if (choices[program] == nullptr) return std::nullopt;
+    choices[program] = {first != front.end() ? *first : fitting, budget};
+    if (choices[program].candidate == nullptr) return std::nullopt;
   }
   return choices;
 }
@@ -220,38 +227,45 @@ std::optional<Frontier::Choices> Frontier::others_within(std::size_t variant, By
 PlanRequest Frontier::request_of(std::size_t variant, const Choices& choices) const {
   PlanRequest request = variants_[variant];
   for (std::size_t p = 0; p < request.programs.size(); ++p) {
-    if (choices[p] == nullptr) continue;
-    request.programs[p].ranks = choices[p]->ranks;
-    request.programs[p].splits = choices[p]->splits;
-    request.programs[p].spend_slack = choices[p]->spend_slack;
+    const auto& [candidate, room] = choices[p];
+    if (candidate == nullptr) continue;
+    request.programs[p].ranks = candidate->ranks;
+    request.programs[p].splits = candidate->splits;
+    request.programs[p].spend_slack = candidate->spend_slack;
+    request.programs[p].room = room;
   }
   return request;
 }
 
 // The same for every step.
 Plan Frontier::plan_alike(const Candidate& candidate) const {
-  Choices choices(variants_[candidate.variant].programs.size(), nullptr);
-  choices[0] = &candidate;
-  for (std::size_t program : other_steps(candidate.variant)) choices[program] = &candidate;
+  Choices choices(variants_[candidate.variant].programs.size());
+  choices[0] = {&candidate, candidate.room};
+  for (std::size_t program : other_steps(candidate.variant)) choices[program] = choices[0];
   return make_plan(request_of(candidate.variant, choices), registry_);
 }
 
 // Where a step cannot be placed in as few bytes as are live, it has what is next in bytes among the candidates.
 std::optional<Plan> Frontier::plan_within(const Candidate& candidate, Choices& others, Bytes budget) const {
-  others[0] = &candidate;
+  others[0] = {&candidate, candidate.room};
   while (true) {
     Plan made = make_plan(request_of(candidate.variant, others), registry_);
     if (made.arena <= budget) return made;
     if (made.programs[0].planned > budget) return std::nullopt;
     for (std::size_t p = 1; p < others.size(); ++p) {
       if (made.programs[p].planned <= budget) continue;
-      if (others[p] == nullptr) return std::nullopt;
-      const Candidate* next = others[p] + 1;
+      const Candidate* tried = others[p].candidate;
+      if (tried == nullptr) return std::nullopt;
+      if (others[p].room > Bytes{}) {
+        others[p].room = {};
+        continue;
+      }
+      const Candidate* next = tried + 1;
       while (next != candidates_.data() + candidates_.size() &&
-             (next->variant != candidate.variant || next->live >= others[p]->live))
+             (next->variant != candidate.variant || next->live >= tried->live))
         ++next;
       if (next == candidates_.data() + candidates_.size()) return std::nullopt;
-      others[p] = next;
+      others[p] = {next, {}};
     }
   }
 }

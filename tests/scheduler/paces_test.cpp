@@ -77,21 +77,53 @@ TEST(SpendSlack, GivesAsMuchAsThePeakAllows) {
   }
 }
 
-TEST(SpendSlack, IsFasterInAsManyBytesForAFrontierToo) {
+// Width 8 with more than the peak, 4 below it, 1 where nothing is spent.
+TEST(SpendSlack, OffersAFrontierWhatIsFasterInAsManyBytesAndInMore) {
   const OpRegistry registry = paced_registry();
   const Frontier frontier({request_of(paced_and_hungry(registry, 5), true)}, registry);
   const std::vector<Candidate>& all = frontier.candidates();
-  ASSERT_EQ(all.size(), 2U);
-  EXPECT_TRUE(all[0].spend_slack);
-  EXPECT_FALSE(all[1].spend_slack);
-  EXPECT_EQ(all[0].live, all[1].live);
-  EXPECT_NEAR(all[1].milliseconds - all[0].milliseconds, 0.75, 1e-9);
-  for (const Candidate& candidate : all) {
-    const Plan plan = frontier.plan(candidate);
-    EXPECT_EQ(width_in(plan), candidate.spend_slack ? 4 : 1);
-    EXPECT_DOUBLE_EQ(program_cost(plan.programs[0], registry, plan.device).milliseconds, candidate.milliseconds);
+  ASSERT_EQ(all.size(), 3U);
+  const std::int64_t widths[] = {8, 4, 1};
+  for (std::size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(all[i].spend_slack, widths[i] > 1);
+    EXPECT_NEAR(all[2].milliseconds - all[i].milliseconds, 1 - 1.0 / static_cast<double>(widths[i]), 1e-9);
+    const Plan plan = frontier.plan(all[i]);
+    EXPECT_EQ(width_in(plan), widths[i]);
+    EXPECT_EQ(plan.programs[0].lower_bound, all[i].live);
+    EXPECT_DOUBLE_EQ(program_cost(plan.programs[0], registry, plan.device).milliseconds, all[i].milliseconds);
+    EXPECT_EQ(check_plan(plan, registry), std::vector<std::string>{});
   }
-  EXPECT_EQ(width_in(std::get<Plan>(frontier.within(all[0].live))), 4);
+  EXPECT_EQ(all[1].live, all[2].live);
+  const Bytes x{128};  // dead at b, where the peak was
+  EXPECT_EQ(all[0].live, all[1].live + Bytes{3 * 1024} + x);
+  EXPECT_EQ(width_in(std::get<Plan>(frontier.within(all[0].live))), 8);
+  EXPECT_EQ(width_in(std::get<Plan>(frontier.within(all[0].live - kAlignment))), 4);
+  EXPECT_EQ(width_in(std::get<Plan>(frontier.within(all[1].live))), 4);
+}
+
+// A second program of the same graph for fewer samples: it has the bytes of the first one's budget.
+TEST(SpendSlack, LeavesOtherProgramsTheWholeBudget) {
+  const OpRegistry registry = paced_registry();
+  PlanRequest request = request_of(paced_and_hungry(registry, 5), true);
+  request.programs.push_back(request.programs[0]);
+  request.programs[1].name = "short";
+  const auto program = [](Graph graph, std::int64_t samples) {
+    graph.batch = samples;
+    for (Tensor& tensor : graph.tensors) tensor.type = with_samples(tensor.type, samples);
+    return graph;
+  };
+  request.programs[1].graph = program(request.programs[1].graph, 1);
+  request.programs[1].microbatches = {1};
+  const Frontier frontier({request}, registry);
+  const Bytes peak = frontier.candidates()[1].live;
+  const auto width_of_short = [&](Bytes budget) {
+    Plan plan = std::get<Plan>(frontier.within(budget));
+    EXPECT_LE(plan.arena, budget);
+    std::swap(plan.programs[0], plan.programs[1]);
+    return width_in(plan);
+  };
+  EXPECT_EQ(width_of_short(peak), 4);
+  EXPECT_EQ(width_of_short(peak + Bytes{4096}), 8);
 }
 
 }  // namespace

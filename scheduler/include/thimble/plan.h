@@ -70,6 +70,7 @@ struct ProgramRequest {
   RecomputeRanks ranks{};           ///< of the graph's tensors; empty: everything is kept
   std::vector<LoopSplit> splits{};  ///< at values of `loop_splits`: block-major order where the batch is cut
   bool spend_slack = true;          ///< ops that can be faster with more workspace get it where that is no new peak
+  Bytes room{};                     ///< ... or where live bytes stay within this
 };
 
 struct PlanRequest {

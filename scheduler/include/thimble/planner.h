@@ -33,6 +33,7 @@ struct Candidate {
   RecomputeRanks ranks{};  ///< empty: everything
   std::vector<LoopSplit> splits{};
   bool spend_slack = true;  ///< as `ProgramRequest` has it: faster in as many live bytes, which may be harder to place
+  Bytes room{};             ///< as `ProgramRequest` has it: faster in more live bytes
   Bytes live{};             ///< max live of the training step: its arena is not smaller
   double milliseconds = 0;  ///< predicted, of one training step
   double recompute_milliseconds = 0;
@@ -67,7 +68,11 @@ class Frontier {
   std::int64_t largest_part(std::size_t variant) const;
   void add_variant(std::size_t variant, const std::vector<RecomputeRanks>& ranks, LoopOrder loops,
                    std::vector<std::vector<LoopSplit>>& splits);
-  using Choices = std::vector<const Candidate*>;  // of each program; null where it is no step
+  struct Choice {                          // of a program
+    const Candidate* candidate = nullptr;  // null where it is no step
+    Bytes room{};
+  };
+  using Choices = std::vector<Choice>;
   std::vector<std::size_t> other_steps(std::size_t variant) const;
   Bytes live(std::size_t variant, std::size_t program, const Candidate& candidate) const;
   std::optional<Choices> others_within(std::size_t variant, Bytes budget, const Candidate* fitting) const;
