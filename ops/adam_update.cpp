@@ -2,7 +2,7 @@
 // added to the uncorrected root.
 #include <cmath>
 
-#include "registration.h"
+#include "formulas.h"
 #include "thimble/parallel.h"
 
 namespace thimble {
@@ -10,27 +10,20 @@ namespace {
 
 constexpr std::int64_t kChunks = 16;
 
-struct Rates {
-  float beta1, beta2, epsilon, step_size, decay;  // decay: of the weight in this step
-};
-
 // Each output may be the storage of the input it is a new version of.
-THIMBLE_CLONES void step(const Rates& rates, const float* weight, const float* gradient, const float* first,
+THIMBLE_CLONES void step(AdamRates rates, const float* weight, const float* gradient, const float* first,
                          const float* second, float* new_weight, float* new_first, float* new_second, std::int64_t n) {
-  const Rates r = rates;
 #pragma GCC ivdep
   for (std::int64_t i = 0; i < n; ++i) {
     const float g = gradient[i];
-    const float m = r.beta1 * first[i] + (1 - r.beta1) * g;
-    const float v = r.beta2 * second[i] + (1 - r.beta2) * g * g;
-    const float w = weight[i];
+    const float m = rates.first(first[i], g), v = rates.second(second[i], g);
     new_first[i] = m;
     new_second[i] = v;
-    new_weight[i] = w - r.decay * w - r.step_size * (m / (std::sqrt(v) + r.epsilon));
+    new_weight[i] = rates.weight(weight[i], m, std::sqrt(v));
   }
 }
 
-Rates rates_of(const OpShape& shape, const StepScalars& scalars) {
+AdamRates rates_of(const OpShape& shape, const StepScalars& scalars) {
   const double beta1 = real_attribute(shape.attributes, "beta1"), beta2 = real_attribute(shape.attributes, "beta2");
   const auto steps = static_cast<double>(scalars.step + 1), rate = static_cast<double>(scalars.learning_rate);
   const double size = rate * std::sqrt(1 - std::pow(beta2, steps)) / (1 - std::pow(beta1, steps));
@@ -40,7 +33,7 @@ Rates rates_of(const OpShape& shape, const StepScalars& scalars) {
 }
 
 void run(const OpShape& shape, const KernelArguments& a) {
-  const Rates rates = rates_of(shape, *a.scalars);
+  const AdamRates rates = rates_of(shape, *a.scalars);
   const Chunks chunks = Chunks::of(element_count(shape.inputs[0]), kChunks);
   parallel_chunks(shape.device.threads, chunks.count, [&](std::int64_t k) {
     const std::int64_t at = chunks.begin(k);

@@ -1,6 +1,7 @@
 // Adam on CUDA, element by element as on the CPU. What all elements share comes from the step's scalars in device
 // memory, so the first thread of every block makes it while the others wait for their values.
 #include "element_wise_cuda.h"
+#include "formulas.h"
 #include "quads.h"
 
 namespace thimble {
@@ -8,10 +9,6 @@ namespace {
 
 struct Given {
   double beta1, beta2, epsilon, weight_decay;
-};
-
-struct Rates {
-  float beta1, beta2, epsilon, step_size, decay;  // decay: of the weight in this step
 };
 
 // base^exponent by squaring, which is exact enough for what is rounded to a float.
@@ -22,7 +19,7 @@ __device__ double power(double base, std::int64_t exponent) {
   return result;
 }
 
-__device__ Rates rates_of(const Given& given, const StepScalars& scalars) {
+__device__ AdamRates rates_of(const Given& given, const StepScalars& scalars) {
   const std::int64_t steps = scalars.step + 1;
   const double rate = static_cast<double>(scalars.learning_rate);
   const double size = rate * sqrt(1 - power(given.beta2, steps)) / (1 - power(given.beta1, steps));
@@ -44,7 +41,7 @@ __device__ void store(float* to, std::int64_t at, bool is_quad, float4 values) {
 __global__ void adam_update_kernel(Given given, const StepScalars* scalars, QuadCut cut, const float* weight,
                                    const float* gradient, const float* first, const float* second, float* new_weight,
                                    float* new_first, float* new_second) {
-  SIMT_SHARED(Rates, shared, [1]);
+  SIMT_SHARED(AdamRates, shared, [1]);
   const std::int64_t thread = global_thread(), at = cut.first(thread);
   const bool is_there = thread < cut.threads, is_quad = cut.is_quad(thread);
   float4 w{}, g{}, m{}, v{};
@@ -57,12 +54,10 @@ __global__ void adam_update_kernel(Given given, const StepScalars* scalars, Quad
   if (threadIdx.x == 0) shared[0] = rates_of(given, *scalars);
   __syncthreads();
   if (!is_there) return;
-  const Rates r = shared[0];
-  m = map_quad([&](float m1, float g1) { return r.beta1 * m1 + (1 - r.beta1) * g1; }, m, g);
-  v = map_quad([&](float v1, float g1) { return r.beta2 * v1 + (1 - r.beta2) * g1 * g1; }, v, g);
-  const auto step = [&](float w1, float m1, float v1) {
-    return w1 - r.decay * w1 - r.step_size * (m1 / (sqrtf(v1) + r.epsilon));
-  };
+  const AdamRates r = shared[0];
+  m = map_quad([&](float m1, float g1) { return r.first(m1, g1); }, m, g);
+  v = map_quad([&](float v1, float g1) { return r.second(v1, g1); }, v, g);
+  const auto step = [&](float w1, float m1, float v1) { return r.weight(w1, m1, sqrtf(v1)); };
   store(new_first, at, is_quad, m);
   store(new_second, at, is_quad, v);
   store(new_weight, at, is_quad, map_quad(step, w, m, v));

@@ -1,6 +1,6 @@
 #include "bit_mask.h"
 
-#include "registration.h"
+#include "formulas.h"
 
 namespace thimble {
 namespace {
@@ -51,10 +51,7 @@ void keep_masked(const float* from, const std::uint32_t* words, std::int64_t fir
 
 THIMBLE_CLONES void keep_positive(const float* from, const float* sign, std::int64_t count, float* to) {
 #pragma GCC ivdep
-  for (std::int64_t i = 0; i < count; ++i) {
-    const float value = from[i];
-    to[i] = sign[i] > 0 ? value : 0.0f;
-  }
+  for (std::int64_t i = 0; i < count; ++i) to[i] = KeepPositive{}(from[i], sign[i]);
 }
 
 }  // namespace thimble

@@ -1,20 +1,16 @@
 // Dropout on CUDA, the CPU's bits: a thread makes one block of random words for the four elements that take them.
 #include "cuda_ops.h"
-#include "thimble/philox.h"
+#include "formulas.h"
 
 namespace thimble {
 namespace {
 
 struct Drop {
-  float rate, scale;
+  KeepSome keep;
   std::uint32_t stream;
   std::uint32_t first_sample;          // in the step's batch
   std::int64_t elements, blocks, all;  // elements of a sample, random blocks of a sample and of the batch
 };
-
-__device__ inline float kept(const Drop& drop, float x, std::uint32_t word) {
-  return uniform_from(word) > drop.rate ? drop.scale * x : 0.0f;
-}
 
 template <bool kAligned>
 __global__ void dropout_kernel(Drop drop, const StepScalars* scalars, const float* x, float* y) {
@@ -28,20 +24,19 @@ __global__ void dropout_kernel(Drop drop, const StepScalars* scalars, const floa
   const std::int64_t at = sample * drop.elements + 4 * block;
   if constexpr (kAligned) {
     const float4 all = simt::load4(x + at);
-    simt::store4(y + at, make_float4(kept(drop, all.x, words[0]), kept(drop, all.y, words[1]),
-                                     kept(drop, all.z, words[2]), kept(drop, all.w, words[3])));
+    simt::store4(y + at, make_float4(drop.keep(all.x, words[0]), drop.keep(all.y, words[1]), drop.keep(all.z, words[2]),
+                                     drop.keep(all.w, words[3])));
   } else {
     for (std::size_t l = 0; l < 4; ++l)
       if (const auto e = static_cast<std::int64_t>(l); 4 * block + e < drop.elements)
-        y[at + e] = kept(drop, x[at + e], words[l]);
+        y[at + e] = drop.keep(x[at + e], words[l]);
   }
 }
 
 void run(const OpShape& shape, const KernelArguments& a) {
   const std::int64_t elements = elements_per_sample(shape.inputs[0]), blocks = (elements + 3) / 4;
   const auto rate = static_cast<float>(real_attribute(shape.attributes, "rate"));
-  const Drop drop{rate,
-                  1.0f / (1.0f - rate),
+  const Drop drop{KeepSome(rate),
                   static_cast<std::uint32_t>(int_attribute(shape.attributes, "stream")),
                   static_cast<std::uint32_t>(a.samples.begin),
                   elements,

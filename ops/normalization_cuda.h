@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "cuda_ops.h"
+#include "formulas.h"
 #include "norm_gradient.h"
 
 namespace thimble {
@@ -52,7 +53,7 @@ __device__ inline ChannelFactors channel_factors(float mean, float variance, flo
 
 __device__ inline float normalized(float x, ChannelFactors factors) { return x * factors.scale + factors.shift; }
 
-__device__ inline float rectified(float value) { return value < 0 ? 0.0f : value; }  // a NaN stays one
+__device__ inline float rectified(float value) { return Rectify{}(value); }
 
 /// As the gradient has it.
 __device__ inline float inverse_deviation(float variance, double epsilon) {

@@ -1,7 +1,6 @@
 #include "random_words.h"
 
-#include "registration.h"
-#include "thimble/philox.h"
+#include "formulas.h"
 
 namespace thimble {
 namespace {
@@ -31,13 +30,10 @@ THIMBLE_CLONES void philox_lanes(std::uint32_t first, const PhiloxBlock& rest, s
   }
 }
 
-THIMBLE_CLONES void keep_some(const float* x, const std::uint32_t* __restrict random, float rate, float scale, float* y,
+THIMBLE_CLONES void keep_some(KeepSome keep, const float* x, const std::uint32_t* __restrict random, float* y,
                               std::int64_t n) {
 #pragma GCC ivdep
-  for (std::int64_t i = 0; i < n; ++i) {
-    const float value = scale * x[i];
-    y[i] = uniform_from(random[i]) > rate ? value : 0.0f;
-  }
+  for (std::int64_t i = 0; i < n; ++i) y[i] = keep(x[i], random[i]);
 }
 
 }  // namespace
@@ -53,7 +49,7 @@ void make_random_words(const RandomSource& source, std::uint32_t block, std::uin
 }
 
 void drop_values(const float* x, const std::uint32_t* words, float rate, float* y, std::int64_t count) {
-  keep_some(x, words, rate, 1.0f / (1.0f - rate), y, count);
+  keep_some(KeepSome(rate), x, words, y, count);
 }
 
 }  // namespace thimble

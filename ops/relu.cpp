@@ -1,6 +1,6 @@
 // ReLU. Backward takes the sign from the output where that is kept anyway, else from a mask of one bit per element.
 #include "bit_mask.h"
-#include "registration.h"
+#include "formulas.h"
 #include "thimble/parallel.h"
 
 namespace thimble {
@@ -10,10 +10,7 @@ constexpr std::int64_t kChunks = 16;
 
 THIMBLE_CLONES void rectify(const float* x, float* y, std::int64_t n) {
 #pragma GCC ivdep
-  for (std::int64_t i = 0; i < n; ++i) {
-    const float value = x[i];
-    y[i] = value < 0 ? 0.0f : value;  // a NaN stays one
-  }
+  for (std::int64_t i = 0; i < n; ++i) y[i] = Rectify{}(x[i]);
 }
 
 void forward(const OpShape& shape, const KernelArguments& a) {

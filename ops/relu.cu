@@ -1,16 +1,10 @@
 // ReLU on CUDA: the CPU's bits. Where samples are whole words of the mask, threads have four values; where not, one.
 #include "bit_mask_cuda.h"
 #include "element_wise_cuda.h"
+#include "formulas.h"
 
 namespace thimble {
 namespace {
-
-struct Rectify {
-  __device__ float operator()(float x) const { return x < 0 ? 0.0f : x; }  // a NaN stays one
-};
-struct KeepPositive {
-  __device__ float operator()(float dy, float y) const { return y > 0 ? dy : 0.0f; }
-};
 
 __device__ inline float4 rectify(float4 x) {
   const Rectify f;

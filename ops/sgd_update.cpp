@@ -2,7 +2,7 @@
 // in two ops: `momentum_accumulate` adds each microbatch's gradient to the momentum, so that no sum of gradients is
 // kept, and `momentum_update` moves the weight once. In one microbatch both ways give the same bits. Where the maker of
 // the gradient adds it itself, `momentum_decay` is what is left of the first.
-#include "registration.h"
+#include "formulas.h"
 #include "thimble/parallel.h"
 
 namespace thimble {
@@ -10,80 +10,67 @@ namespace {
 
 constexpr std::int64_t kChunks = 8;
 
-struct Rates {
-  float learning_rate, momentum, weight_decay;
-  bool nesterov;
-};
-
 // Each output may be the storage of the input it is a new version of.
-THIMBLE_CLONES void step(const Rates& rates, const float* weight, const float* gradient, const float* velocity,
-                         float* new_weight, float* new_velocity, std::int64_t n) {
-  const float momentum = rates.momentum, decay = rates.weight_decay, learning_rate = rates.learning_rate;
-  const bool nesterov = rates.nesterov;
+THIMBLE_CLONES void step(SgdRates rates, float learning_rate, const float* weight, const float* gradient,
+                         const float* velocity, float* new_weight, float* new_velocity, std::int64_t n) {
 #pragma GCC ivdep
   for (std::int64_t i = 0; i < n; ++i) {
-    const float w = weight[i], g = gradient[i] + decay * w;
-    const float v = momentum * velocity[i] + g;
+    const float w = weight[i], g = rates.decayed(gradient[i], w);
+    const float v = rates.velocity(velocity[i], g);
     new_velocity[i] = v;
-    new_weight[i] = w - learning_rate * (nesterov ? g + momentum * v : v);
+    new_weight[i] = moved(w, learning_rate, rates.way(g, v));
   }
 }
 
 void run(const OpShape& shape, const KernelArguments& a) {
-  const Rates rates{a.scalars->learning_rate, static_cast<float>(real_attribute(shape.attributes, "momentum")),
-                    static_cast<float>(real_attribute(shape.attributes, "weight_decay")),
-                    flag(shape.attributes, "nesterov")};
+  const SgdRates rates = SgdRates::of(shape.attributes);
   const Chunks chunks = Chunks::of(element_count(shape.inputs[0]), kChunks);
   parallel_chunks(shape.device.threads, chunks.count, [&](std::int64_t k) {
     const std::int64_t at = chunks.begin(k);
-    step(rates, floats(a.inputs[0]) + at, floats(a.inputs[1]) + at, floats(a.inputs[2]) + at, floats(a.outputs[0]) + at,
-         floats(a.outputs[1]) + at, chunks.end(k) - at);
+    step(rates, a.scalars->learning_rate, floats(a.inputs[0]) + at, floats(a.inputs[1]) + at, floats(a.inputs[2]) + at,
+         floats(a.outputs[0]) + at, floats(a.outputs[1]) + at, chunks.end(k) - at);
   });
 }
 
 // v = momentum * v + (g + decay * w) with the first microbatch's gradient, v += g with the others'.
-THIMBLE_CLONES void accumulate(const Rates& rates, bool first, const float* gradient, const float* velocity,
+THIMBLE_CLONES void accumulate(AddToVelocity add, bool first, const float* gradient, const float* velocity,
                                const float* weight, float* new_velocity, std::int64_t n) {
-  const float momentum = rates.momentum, decay = rates.weight_decay;
 #pragma GCC ivdep
   for (std::int64_t i = 0; i < n; ++i)
-    new_velocity[i] = first ? momentum * velocity[i] + (gradient[i] + decay * weight[i]) : velocity[i] + gradient[i];
+    new_velocity[i] = first ? add(gradient[i], velocity[i], weight[i]) : velocity[i] + gradient[i];
 }
 
-THIMBLE_CLONES void decay(const Rates& rates, const float* velocity, const float* weight, float* new_velocity,
+THIMBLE_CLONES void decay(DecayVelocity rule, const float* velocity, const float* weight, float* new_velocity,
                           std::int64_t n) {
-  const float momentum = rates.momentum, decay = rates.weight_decay;
 #pragma GCC ivdep
-  for (std::int64_t i = 0; i < n; ++i) new_velocity[i] = momentum * velocity[i] + decay * weight[i];
+  for (std::int64_t i = 0; i < n; ++i) new_velocity[i] = rule(velocity[i], weight[i]);
 }
 
 THIMBLE_CLONES void move(float learning_rate, const float* weight, const float* velocity, float* new_weight,
                          std::int64_t n) {
 #pragma GCC ivdep
-  for (std::int64_t i = 0; i < n; ++i) new_weight[i] = weight[i] - learning_rate * velocity[i];
+  for (std::int64_t i = 0; i < n; ++i) new_weight[i] = moved(weight[i], learning_rate, velocity[i]);
 }
 
 void run_accumulate(const OpShape& shape, const KernelArguments& a) {
-  const Rates rates{0, static_cast<float>(real_attribute(shape.attributes, "momentum")),
-                    static_cast<float>(real_attribute(shape.attributes, "weight_decay")), false};
+  const AddToVelocity add{SgdRates::of(shape.attributes)};
   const Chunks chunks = Chunks::of(element_count(shape.inputs[0]), kChunks);
   parallel_chunks(shape.device.threads, chunks.count, [&](std::int64_t k) {
     const std::int64_t at = chunks.begin(k);
-    accumulate(rates, a.first_microbatch, floats(a.inputs[0]) + at, floats(a.inputs[1]) + at, floats(a.inputs[2]) + at,
+    accumulate(add, a.first_microbatch, floats(a.inputs[0]) + at, floats(a.inputs[1]) + at, floats(a.inputs[2]) + at,
                floats(a.outputs[0]) + at, chunks.end(k) - at);
   });
 }
 
 void run_decay(const OpShape& shape, const KernelArguments& a) {
-  const Rates rates{0, static_cast<float>(real_attribute(shape.attributes, "momentum")),
-                    static_cast<float>(real_attribute(shape.attributes, "weight_decay")), false};
+  const DecayVelocity rule{SgdRates::of(shape.attributes)};
   const Chunks chunks = Chunks::of(element_count(shape.inputs[0]), kChunks);
   parallel_chunks(shape.device.threads, chunks.count, [&](std::int64_t k) {
     const std::int64_t at = chunks.begin(k), n = chunks.end(k) - at;
     const float* velocity = floats(a.inputs[0]) + at;
     float* result = floats(a.outputs[0]) + at;
     if (a.first_microbatch)
-      decay(rates, velocity, floats(a.inputs[1]) + at, result, n);
+      decay(rule, velocity, floats(a.inputs[1]) + at, result, n);
     else if (result != velocity)
       std::copy_n(velocity, n, result);
   });

@@ -1,31 +1,21 @@
 // SGD with momentum on CUDA, whole or in two ops: as sgd_update.cpp, to the bit. The learning rate is read from the
 // step's scalars in device memory. Each output may be the storage of the input it is a new version of.
 #include "element_wise_cuda.h"
+#include "formulas.h"
 
 namespace thimble {
 namespace {
-
-struct Rates {
-  float momentum, weight_decay;
-  bool nesterov;
-
-  static Rates of(const Attributes& attributes) {
-    return {static_cast<float>(real_attribute(attributes, "momentum")),
-            static_cast<float>(real_attribute(attributes, "weight_decay")), flag(attributes, "nesterov")};
-  }
-};
 
 struct Moved {
   float weight, velocity;
 };
 
-__device__ inline Moved step(const Rates& rates, float learning_rate, float w, float gradient, float velocity) {
-  const float g = gradient + rates.weight_decay * w;
-  const float v = rates.momentum * velocity + g;
-  return {w - learning_rate * (rates.nesterov ? g + rates.momentum * v : v), v};
+__device__ inline Moved step(const SgdRates& rates, float learning_rate, float w, float gradient, float velocity) {
+  const float g = rates.decayed(gradient, w), v = rates.velocity(velocity, g);
+  return {moved(w, learning_rate, rates.way(g, v)), v};
 }
 
-__global__ void sgd_update_kernel(Rates rates, const StepScalars* scalars, QuadCut cut, const float* weight,
+__global__ void sgd_update_kernel(SgdRates rates, const StepScalars* scalars, QuadCut cut, const float* weight,
                                   const float* gradient, const float* velocity, float* new_weight,
                                   float* new_velocity) {
   const std::int64_t thread = global_thread();
@@ -48,47 +38,34 @@ __global__ void sgd_update_kernel(Rates rates, const StepScalars* scalars, QuadC
 void run(const OpShape& shape, const KernelArguments& a) {
   const QuadCut cut =
       QuadCut::of(element_count(shape.inputs[0]), {a.inputs[0], a.inputs[1], a.inputs[2], a.outputs[0], a.outputs[1]});
-  simt::launch(sgd_update_kernel, blocks_for(cut.threads), kBlock, 0, stream_of(a), Rates::of(shape.attributes),
+  simt::launch(sgd_update_kernel, blocks_for(cut.threads), kBlock, 0, stream_of(a), SgdRates::of(shape.attributes),
                a.scalars, cut, floats(a.inputs[0]), floats(a.inputs[1]), floats(a.inputs[2]), floats(a.outputs[0]),
                floats(a.outputs[1]));
 }
 
-struct AccumulateFirst {
-  float momentum, decay;
-  __device__ float operator()(float gradient, float velocity, float weight) const {
-    return momentum * velocity + (gradient + decay * weight);
-  }
-};
-struct Accumulate {
-  __device__ float operator()(float gradient, float velocity) const { return velocity + gradient; }
-};
-struct Decay {
-  float momentum, decay;
-  __device__ float operator()(float velocity, float weight) const { return momentum * velocity + decay * weight; }
-};
 struct Copy {
   __device__ float operator()(float x) const { return x; }
 };
 struct Move {
   const StepScalars* scalars;
-  __device__ float operator()(float weight, float velocity) const { return weight - scalars->learning_rate * velocity; }
+  __device__ float operator()(float weight, float velocity) const {
+    return moved(weight, scalars->learning_rate, velocity);
+  }
 };
 
 void run_accumulate(const OpShape& shape, const KernelArguments& a) {
   const std::int64_t n = element_count(shape.inputs[0]);
-  const Rates rates = Rates::of(shape.attributes);
   if (a.first_microbatch)
-    launch_element_wise(AccumulateFirst{rates.momentum, rates.weight_decay}, n, stream_of(a), floats(a.outputs[0]),
+    launch_element_wise(AddToVelocity{SgdRates::of(shape.attributes)}, n, stream_of(a), floats(a.outputs[0]),
                         floats(a.inputs[0]), floats(a.inputs[1]), floats(a.inputs[2]));
   else
-    launch_element_wise(Accumulate{}, n, stream_of(a), floats(a.outputs[0]), floats(a.inputs[0]), floats(a.inputs[1]));
+    launch_element_wise(Sum{}, n, stream_of(a), floats(a.outputs[0]), floats(a.inputs[1]), floats(a.inputs[0]));
 }
 
 void run_decay(const OpShape& shape, const KernelArguments& a) {
   const std::int64_t n = element_count(shape.inputs[0]);
-  const Rates rates = Rates::of(shape.attributes);
   if (a.first_microbatch)
-    launch_element_wise(Decay{rates.momentum, rates.weight_decay}, n, stream_of(a), floats(a.outputs[0]),
+    launch_element_wise(DecayVelocity{SgdRates::of(shape.attributes)}, n, stream_of(a), floats(a.outputs[0]),
                         floats(a.inputs[0]), floats(a.inputs[1]));
   else if (a.outputs[0] != a.inputs[0])
     launch_element_wise(Copy{}, n, stream_of(a), floats(a.outputs[0]), floats(a.inputs[0]));
