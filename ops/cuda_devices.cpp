@@ -14,20 +14,30 @@ constexpr const char* kH200 =
 }  // namespace
 
 DeviceDescription cuda_description(const std::string& name) {
-  // What the vendor states: fp32 outside of tensor cores, memory; a launch inside a captured graph.
-  if (name == "h100")
-    return {.name = name,
-            .backend = kCudaBackend,
-            .flops_per_second = 67e12,
-            .bytes_per_second = 3.35e12,
-            .seconds_per_launch = 2e-6};
-  if (name == "h200")
-    return {.name = name,
-            .backend = kCudaBackend,
-            .flops_per_second = 67e12,
-            .bytes_per_second = 4.8e12,
-            .seconds_per_launch = 2e-6};
+  // What the kernels of both models reach on an H200 (tests/gpu/reports): products and convolutions in fp32, tensors of
+  // some megabytes, a launch inside a captured graph. An H100 has the same processors and 0.7 of the memory's rate.
+  DeviceDescription device{.name = name,
+                           .backend = kCudaBackend,
+                           .flops_per_second = 25e12,
+                           .bytes_per_second = 3.0e12,
+                           .seconds_per_launch = 1e-6};
+  if (name == "h200") return device;
+  device.bytes_per_second = 2.1e12;
+  if (name == "h100") return device;
   throw InvalidArgument("cuda: device '" + name + "' is unknown; there are 'h100' and 'h200'");
+}
+
+DeviceDescription with_math(DeviceDescription device, const std::string& math) {
+  constexpr double kTensorCores = 2.6;  // times as fast, from whole steps of both models
+  if (math != "fp32" && math != "tf32")
+    throw InvalidArgument("cuda: math '" + math + "' is unknown; there are 'fp32' and 'tf32'");
+  if (math == device.math) return device;
+  device.math = math;
+  if (math == "tf32")
+    device.flops_per_second *= kTensorCores;
+  else
+    device.flops_per_second /= kTensorCores;
+  return device;
 }
 
 std::string cudnn_properties(const std::string& name) {

@@ -73,8 +73,7 @@ DeviceDescription describe(const DeviceOptions& options) {
   } else {
     device = cuda_description(options.name);
   }
-  device.math = options.math;
-  return device;
+  return with_math(std::move(device), options.math);
 }
 
 const OpRegistry& registry() { return all_ops(); }

@@ -113,8 +113,9 @@ int run_frontier(FrontierOptions options) {
   for (const auto& point : points) {
     std::string loops = point.at("loops").get<std::string>();
     if (const auto count = point.at("loop_count").get<long long>(); count > 1) loops += " x " + std::to_string(count);
-    std::printf("%14lld %10.1f %12lld %12s %12.1f %12lld\n", point.at("arena_bytes").get<long long>(),
-                point.at("predicted_ms").get<double>(), point.at("microbatch").get<long long>(), loops.c_str(),
+    const auto milliseconds = point.at("predicted_ms").get<double>();
+    std::printf("%14lld %10.*f %12lld %12s %12.1f %12lld\n", point.at("arena_bytes").get<long long>(),
+                milliseconds < 100 ? 2 : 1, milliseconds, point.at("microbatch").get<long long>(), loops.c_str(),
                 point.at("recompute_percent").get<double>(), point.at("recomputed_steps").get<long long>());
   }
   return kDone;

@@ -136,10 +136,11 @@ std::string plan_table(const nlohmann::ordered_json& report) {
            report.at("peak_program").get<std::string>() + "': " + report.at("peak_op").get<std::string>() + "\n";
   if (const std::string norm = report.at("norm"); !norm.empty())
     table += "  norm " + norm + ": statistics " + report.at("statistics").get<std::string>() + "\n";
+  const auto milliseconds = report.at("predicted_ms").get<double>();
   char text[160];
-  std::snprintf(text, sizeof text, "  one step: %.1f GFLOP (+%.1f recomputed), %.0f ms predicted%s\n",
+  std::snprintf(text, sizeof text, "  one step: %.1f GFLOP (+%.1f recomputed), %.*f ms predicted%s\n",
                 report.at("flops").get<double>() / 1e9, report.at("recompute_flops").get<double>() / 1e9,
-                report.at("predicted_ms").get<double>(), report.at("calibration").is_null() ? "" : " by measured ops");
+                milliseconds < 100 ? 2 : 0, milliseconds, report.at("calibration").is_null() ? "" : " by measured ops");
   table += text;
   table += "  arithmetic " + report.at("arithmetic_hash").get<std::string>() + "\n";
   if (report.at("budget_bytes").is_null()) return table;

@@ -268,7 +268,7 @@ void run(const Options& options) {
   register_ops(registry);
   found.backend->register_kernels(registry);
   DeviceDescription description = found.backend->description();
-  description.math = options.math;
+  description = with_math(std::move(description), options.math);
   const std::unique_ptr<Device> device = found.backend->open();
   Speed speed(options, registry, *device, description);
   speed.run();

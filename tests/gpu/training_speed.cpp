@@ -92,7 +92,7 @@ void fill(ProgramView& view, const Program& program) {
 void run(const std::string& model, std::int64_t size, const std::string& math, const std::string& budget, int steps) {
   const auto backend = testing::cuda_under_test();
   DeviceDescription description = backend->description();
-  description.math = math;
+  description = with_math(std::move(description), math);
   const bool is_text = model.starts_with("dynamicconv") || model.starts_with("lightconv");
   const bool plain = budget == "plain";
   const Job job = is_text ? text(model, size, description, plain) : pictures(model, size, description, plain);

@@ -43,6 +43,9 @@ std::shared_ptr<const CudaBackend> emulated_cuda(DeviceDescription device);
 /// Known devices by name: "h100", "h200". Throws InvalidArgument that names them.
 DeviceDescription cuda_description(const std::string& name);
 
+/// The same device computing in "fp32" or "tf32", at the rate of that. Throws InvalidArgument for anything else.
+DeviceDescription with_math(DeviceDescription device, const std::string& math);
+
 /// What cuDNN says of a known device, in its own JSON, so that it can be asked without one; empty for others.
 std::string cudnn_properties(const std::string& name);
 
