@@ -7,6 +7,10 @@
 #include <cstring>
 #include <memory>
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
 namespace thimble::testing {
 namespace {
 
@@ -32,6 +36,15 @@ class GuardedBuffer {
   }
   void from_device() {
     if (device_) device_->copy_out(block_.get(), there_.data(), whole());
+  }
+  // Nobody may touch the guards while a kernel runs on this CPU, not even to read.
+  void close_guards([[maybe_unused]] bool closed) {
+#if defined(__SANITIZE_ADDRESS__)
+    if (!device_ || device_->name() != "emulated") return;
+    const auto poison = closed ? __asan_poison_memory_region : __asan_unpoison_memory_region;
+    poison(there_.data(), kGuard);
+    poison(address() + size_, kGuard);
+#endif
   }
   void fill_with_nan() { std::fill_n(data(), size_, kNaNByte); }
   void assign(const ByteVector& bytes) {
@@ -123,7 +136,14 @@ KernelResult run_guarded(const Bench& bench, const KernelRun& run) {
     workspace.fill_with_nan();
     each([](GuardedBuffer& buffer) { buffer.to_device(); });
     const std::int64_t before = own_allocations();
-    kernel->run(arguments);
+    each([](GuardedBuffer& buffer) { buffer.close_guards(true); });
+    try {
+      kernel->run(arguments);
+    } catch (...) {
+      each([](GuardedBuffer& buffer) { buffer.close_guards(false); });
+      throw;
+    }
+    each([](GuardedBuffer& buffer) { buffer.close_guards(false); });
     if (bench.device == nullptr) result.own_allocations = own_allocations() - before;  // the shim of kernels has some
     each([](GuardedBuffer& buffer) { buffer.from_device(); });
     if (bench.device) bench.device->synchronize();
