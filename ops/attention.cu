@@ -65,7 +65,6 @@ __global__ __launch_bounds__(kThreads) void attention_forward_kernel(Forward a) 
     const float logarithm = make_probabilities(h, head, first + i, scores + i * a.pitch);
     if (a.sums != nullptr && threadIdx.x % 32 == 0) a.sums[head.at_sum(h, first + i)] = logarithm;
   }
-  __syncthreads();
   float* y = a.y + head.at(h, h.rows, first);
   mix_product<kThreads, kPer, false>(
       scores, a.pitch, there, head.of_columns(h, a.v), width, h.by_four, staged, [&](int i, int channel, float4 four) {

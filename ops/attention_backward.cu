@@ -100,7 +100,6 @@ __global__ __launch_bounds__(kThreads, kThreads == 128 ? 4 : 2) void attention_b
                                   [&](int i, int j, float value) { gradient[i * a.pitch + j] = value; });
     __syncthreads();
     pass_rows<kThreads>(a, head, 0, head.rows, round_up(head.rows, kRows), softmax, gradient, nullptr, 0);
-    __syncthreads();
     const auto rows_of = [&](float* tensor, int room, int count) {
       return GradientRows{tensor + head.at(h, room, 0), h.channels, count, width, h.by_four};
     };
@@ -151,7 +150,6 @@ __global__ __launch_bounds__(kLongThreads, 3) void attention_backward_rows_kerne
   __syncthreads();
   pass_rows<kLongThreads>(a, head, task.first, count, kLongRows, softmax, gradient, a.dots + task.at(a, task.first),
                           a.heads_at_once);
-  __syncthreads();
   mix_product<kLongThreads, 1, false>(
       gradient, a.pitch, count, head.of_columns(h, a.k), width, h.by_four, staged,
       GradientRows{a.waiting + task.at(a, task.first) * width, a.heads_at_once * width, count, width, h.by_four});
@@ -191,7 +189,6 @@ __global__ __launch_bounds__(kLongThreads, 3) void attention_backward_columns_ke
     };
     pass(0, kept.x), pass(1, kept.y), pass(2, kept.z), pass(3, kept.w);
   }
-  __syncthreads();
   const auto rows_of = [&](float* tensor) {
     return GradientRows{tensor + head.at(h, h.columns, task.first), h.channels, count, width, h.by_four};
   };

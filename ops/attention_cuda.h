@@ -151,8 +151,8 @@ __device__ void score_product(const HeadRows& a, const HeadRows& b, int width, b
 }
 
 /// store(i, channel, four channels of the sum over j of w_ij x_j) for i up to whole tiles, w in shared memory at i *
-/// pitch + j, or j * pitch + i where transposed; zero for j from x.count to whole kMixDepth. Barriers before and after
-/// what is in `w` and `staged` are the caller's and its own.
+/// pitch + j, or j * pitch + i where transposed; zero for j from x.count to whole kMixDepth. What was staged before has
+/// been used; `w` is read behind a barrier, so the caller needs none.
 template <int kThreads, int kPer, bool kTransposed, class Store>
 __device__ void mix_product(const float* w, int pitch, int items, const HeadRows& x, int width, bool by_four,
                             float* staged, Store store) {

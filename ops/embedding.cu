@@ -126,7 +126,7 @@ __device__ int find_tokens(const std::int32_t* ids, const std::int32_t* lengths,
     }
     for (int i = 0; i < kSteps; ++i) {
       const int token = next + i * kLanes + lane_of_thread();
-      bool is_mine = (id[i] & ~((kRows - 1) * kSpread)) == first;
+      bool is_mine = (id[i] & ~((kRows - 1) * kSpread)) == first && id[i] < s.vocabulary;
       if (is_mine) is_mine = token % s.room < lengths[token / s.room];  // what padding holds is not read
       const unsigned mine = __ballot_sync(kAllLanes, is_mine);
       if (is_mine) found[count + __popc(mine & ((1u << lane_of_thread()) - 1))] = {token, id[i] / kSpread % kRows};
@@ -231,7 +231,8 @@ __global__ void __launch_bounds__(kBlock, 3)
         __syncthreads();
       }
     }
-    __syncthreads();
+    // Nobody looks at what was present any more: a pass that is not the last has found tokens of a row, so the barrier
+    // above was behind the last look.
   }
 }
 

@@ -129,7 +129,8 @@ __global__ void layer_norm_sum_parts_kernel(const float* sums, int parts, int n,
   if (warp_of_thread() != 0 || column >= 2 * n) return;
   sum = 0;
   for (int w = 0; w < kWarps; ++w) sum += of_warps[w][lane_of_thread()];
-  (column < n ? dgamma : dbeta)[column % n] = sum;
+  float* const to = column < n ? dgamma : dbeta;
+  to[column % n] = sum;
 }
 
 // ---- rows that are too long for a warp's registers: a thread has every kBlock-th value

@@ -224,7 +224,7 @@ void BlockRunner::check_barrier(const Place& where) const {
       throw Error("barrier at " + where.text() + ": " + describe(i));
 }
 
-int BlockRunner::barrier(bool predicate, const Place& where) {
+int BlockRunner::barrier(bool predicate, const Place& where, bool orders) {
   check_barrier(where);
   if (at_barrier_ == 0) barrier_place_ = where;
   Thread& self = threads_[current_];
@@ -232,7 +232,7 @@ int BlockRunner::barrier(bool predicate, const Place& where) {
   self.state = State::waits_for_block;
   warps_[current_ / kLanes].at_block |= 1U << current_ % kLanes;
   void* token = shared_.block_token(barriers_ % 2);
-  release_order(token);
+  if (orders) release_order(token);
   predicates_ += predicate ? 1 : 0;
   if (++at_barrier_ == threads_.size()) {
     barrier_result_ = static_cast<int>(predicates_);
@@ -247,7 +247,7 @@ int BlockRunner::barrier(bool predicate, const Place& where) {
     }
   }
   yield();
-  acquire_order(token);
+  if (orders) acquire_order(token);
   return barrier_result_;
 }
 

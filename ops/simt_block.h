@@ -29,7 +29,7 @@ class BlockRunner {
 
   // From inside a CUDA thread.
   std::uint64_t warp_operation(const WarpCall& call, const Place& where);
-  int barrier(bool predicate, const Place& where);
+  int barrier(bool predicate, const Place& where, bool orders);
   SharedMemory& shared() { return shared_; }
   bool inside() const { return launch_ != nullptr; }
 

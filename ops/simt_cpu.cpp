@@ -15,6 +15,7 @@
 
 #include "simt_block.h"
 #include "simt_fiber.h"
+#include "simt_places.h"
 #include "thimble/error.h"
 
 #if !defined(THIMBLE_SIMT_TSAN)
@@ -98,6 +99,8 @@ LaunchCounts last_launch() {
 
 void run_blocks(const Launch& launch) {
   check_shape(launch);
+  read_left_out();
+  if (do_places_matter()) passes_launch(launch);
   Schedule schedule;
   {
     const std::scoped_lock lock(settings_mutex);
@@ -156,9 +159,17 @@ void run_blocks(const Launch& launch) {
 }
 
 std::uint64_t warp_operation(const WarpCall& call, const Place& where) {
+  if (call.op == WarpOp::sync && do_places_matter() && passes_barrier(where)) return 0;
   return BlockRunner::mine().warp_operation(call, where);
 }
-int block_barrier(bool predicate, const Place& where) { return BlockRunner::mine().barrier(predicate, where); }
+void block_barrier(const Place& where) {
+  if (do_places_matter() && passes_barrier(where)) return;
+  BlockRunner::mine().barrier(false, where, true);
+}
+int block_vote(bool predicate, const Place& where) {
+  const bool orders = !do_places_matter() || !passes_barrier(where);
+  return BlockRunner::mine().barrier(predicate, where, orders);
+}
 void* shared_array(const void* tag, const char* name, std::size_t bytes, std::size_t alignment, const Place& where) {
   return BlockRunner::mine().shared().array(tag, name, bytes, alignment, where);
 }

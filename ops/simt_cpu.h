@@ -49,6 +49,7 @@ struct Launch {
   std::size_t shared_bytes;
   const char* file;  // of the launch
   int line;
+  const void* kernel;
   void (*thread)(const void* body);
   const void* body;
 };
@@ -82,8 +83,10 @@ struct WarpCall {
 /// Waits until every lane of the mask has made the same call at the same place.
 std::uint64_t warp_operation(const WarpCall& call, const Place& where);
 
-/// Waits for the whole block; how many threads came with a predicate that holds.
-int block_barrier(bool predicate, const Place& where);
+/// Waits for the whole block.
+void block_barrier(const Place& where);
+/// And says how many threads came with a predicate that holds.
+int block_vote(bool predicate, const Place& where);
 
 /// The block's array of the declaration that `tag` stands for; made when the first thread comes by.
 void* shared_array(const void* tag, const char* name, std::size_t bytes, std::size_t alignment, const Place& where);
@@ -123,16 +126,16 @@ extern constinit thread_local dim3 gridDim;
 constexpr int warpSize = 32;
 
 inline void __syncthreads(const thimble::simt::Place& where = thimble::simt::Place::current()) {
-  thimble::simt::block_barrier(false, where);
+  thimble::simt::block_barrier(where);
 }
 inline int __syncthreads_count(int predicate, const thimble::simt::Place& where = thimble::simt::Place::current()) {
-  return thimble::simt::block_barrier(predicate != 0, where);
+  return thimble::simt::block_vote(predicate != 0, where);
 }
 inline int __syncthreads_or(int predicate, const thimble::simt::Place& where = thimble::simt::Place::current()) {
-  return thimble::simt::block_barrier(predicate != 0, where) > 0;
+  return thimble::simt::block_vote(predicate != 0, where) > 0;
 }
 inline int __syncthreads_and(int predicate, const thimble::simt::Place& where = thimble::simt::Place::current()) {
-  return thimble::simt::block_barrier(predicate == 0, where) == 0;
+  return thimble::simt::block_vote(predicate == 0, where) == 0;
 }
 inline void __threadfence() { thimble::simt::thread_fence(); }
 inline void __threadfence_block() { thimble::simt::thread_fence(); }

@@ -14,6 +14,7 @@
 #include "simt_bugs.h"
 #include "simt_cpu.h"
 #include "simt_kernels.h"
+#include "simt_places.h"
 #include "thimble/error.h"
 
 namespace thimble {
@@ -251,6 +252,50 @@ TEST(Simt, SeesAWriteBeforeSharedMemory) {
 }
 #endif
 
+// The only place of its kind that the calls pass.
+template <class Call>
+std::string place_of(bool is_launch, Call call) {
+  simt::record_places(true);
+  call();
+  std::vector<std::string> places;
+  for (const simt::PassedPlace& passed : simt::passed_places())
+    if ((passed.kernel != nullptr) == is_launch) places.push_back(passed.place);
+  simt::record_places(false);
+  return places.size() == 1 ? places[0] : std::to_string(places.size()) + " places";
+}
+
+TEST(Simt, SaysWhichPlacesAreOfLaunchesAndBarriers) {
+  const auto transpose = [] { simt_transpose(ramp(9), 3, 3); };
+  EXPECT_THAT(place_of(true, transpose), ContainsRegex("simt_kernels.cu:[0-9]+$"));
+  EXPECT_THAT(place_of(false, transpose), ContainsRegex("simt_kernels.cu:[0-9]+$"));
+  EXPECT_EQ(place_of(false, [] { simt_axpy(ramp(9), ramp(9), 2); }), "0 places");
+  simt::record_places(true);
+  simt_block_votes(37);
+  simt::record_places(true);
+  EXPECT_EQ(simt::passed_places().size(), 0U);
+  simt::record_places(false);
+}
+
+#if !defined(__SANITIZE_THREAD__)
+TEST(Simt, LeavesOutTheBarrierItIsTold) {
+  const InOrder in_order(Order::forward);
+  const auto transposed = [] { return simt_transpose(ramp(37 * 21), 37, 21); };
+  const std::vector<float> right = transposed();
+  const std::string place = place_of(false, transposed);
+  for (const std::string& name : {place, place.substr(place.rfind('/') + 1)}) {
+    simt::leave_out(name);
+    EXPECT_NE(transposed(), right);
+  }
+  for (const std::string& other : {std::string(), place + "0", "x" + place.substr(place.rfind('/') + 1)}) {
+    simt::leave_out(other);
+    EXPECT_EQ(transposed(), right) << other;
+  }
+  simt::leave_out("");
+  for (const char* wrong : {"simt_kernels.cu", "simt_kernels.cu:", "simt_kernels.cu:4x", ":4", "simt_kernels.cu:0"})
+    EXPECT_THAT(message_of([&] { simt::leave_out(wrong); }), HasSubstr("is no <file>:<line>"));
+}
+#endif
+
 // What each configuration makes of a bug: README.md's table.
 struct Expected {
   std::string_view bug, forward, reverse, random, address, thread;
@@ -327,9 +372,10 @@ std::string output_of(const std::string& command) {
   return output;
 }
 
-std::string sanitized(const char* program, std::string_view bug, const char* variant) {
+std::string sanitized(const char* program, std::string_view bug, const char* variant, const std::string& without = "") {
   const std::string output =
-      output_of("SIMT_ORDER=forward SIMT_WORKERS=1 " + std::string(program) + " " + std::string(bug) + " " + variant);
+      output_of((without.empty() ? "" : "SIMT_WITHOUT=" + without + " ") + "SIMT_ORDER=forward SIMT_WORKERS=1 " +
+                std::string(program) + " " + std::string(bug) + " " + variant);
   const auto says = [&](const char* text) { return output.find(text) != std::string::npos; };
   const bool names_kernel = says((std::string(bug) + "_kernel").c_str()) && says("simt_bugs.cu:");
   if (says("WARNING: ThreadSanitizer: data race")) return names_kernel ? "race" : output;
@@ -350,11 +396,22 @@ TEST_P(SimtBugs, AreSeenByThreadSanitizer) {
   EXPECT_EQ(sanitized(THIMBLE_SIMT_BUGS_TSAN, GetParam().bug, "mended"), "right");
 }
 
+// A mended kernel without its barrier is the broken one.
+TEST(Simt, ABarrierLeftOutIsARace) {
+  for (const char* bug : {"missing_barrier", "missing_syncwarp"}) {
+    const std::string barrier = place_of(false, [&] { run_simt_bug(bug, true); });
+    EXPECT_EQ(sanitized(THIMBLE_SIMT_BUGS_TSAN, bug, "mended", barrier), "race") << barrier;
+    EXPECT_EQ(sanitized(THIMBLE_SIMT_BUGS_TSAN, bug, "mended", barrier + "0"), "right");
+  }
+}
+
 TEST(Simt, RefusesAnEnvironmentItDoesNotUnderstand) {
   const std::string run = std::string(THIMBLE_SIMT_BUGS_ASAN) + " not_written mended";
   EXPECT_THAT(output_of("SIMT_ORDER=sideways " + run),
               HasSubstr("SIMT_ORDER='sideways'; it is forward, reverse or random"));
   EXPECT_THAT(output_of("SIMT_SEED=x " + run), HasSubstr("SIMT_SEED='x' is no number"));
+  EXPECT_THAT(output_of("SIMT_WITHOUT=simt_bugs.cu " + run),
+              HasSubstr("SIMT_WITHOUT='simt_bugs.cu' is no <file>:<line>"));
   EXPECT_THAT(output_of("SIMT_ORDER=random SIMT_SEED=5 SIMT_WORKERS=2 " + run), HasSubstr("right"));
 }
 #endif
