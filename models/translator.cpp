@@ -132,6 +132,13 @@ Translator::Translator(const DynamicConv& model, const OpRegistry& registry, con
       buckets_(search_buckets(options.sentences)),
       runtime_(plan_of(model, registry, options), registry, memory_) {}
 
+Translator::Translator(const DynamicConv& model, const OpRegistry& registry, const TranslatorOptions& options,
+                       Device& device)
+    : model_(model),
+      options_(options),
+      buckets_(search_buckets(options.sentences)),
+      runtime_(plan_of(model, registry, options), registry, device) {}
+
 void Translator::load(const std::string& path) {
   std::vector<CheckpointTensor> weights = persistent_views(runtime_);
   std::erase_if(weights, [](const CheckpointTensor& tensor) { return tensor.role != Role::weight; });

@@ -83,6 +83,15 @@ void add_kernels_for(const DeviceDescription& device) {
   backend_for(device)->register_kernels(all_ops());
 }
 
+std::unique_ptr<Device> open_device(const DeviceDescription& device) {
+  if (device.backend == "cpu") return nullptr;
+  if (device.name != kEmulated && !cuda().backend)
+    throw EnvironmentError("device '" + device.name + "': " + cuda().reason +
+                           "; plan or search with --device cpu, or with --device emulated to try its kernels here");
+  add_kernels_for(device);
+  return backend_for(device)->open();
+}
+
 OpenRuntime::OpenRuntime(const Plan& plan, RuntimeOptions options) {
   if (plan.device.backend == "cpu") {
     runtime_ = std::make_unique<Runtime>(plan, registry(), memory_, options);
@@ -92,10 +101,7 @@ OpenRuntime::OpenRuntime(const Plan& plan, RuntimeOptions options) {
   if (options.poison || options.canaries)
     throw InvalidArgument("--poison and --canaries watch the CPU's memory; they do nothing on device '" +
                           plan.device.name + "'");
-  if (plan.device.name != kEmulated && !cuda().backend)
-    throw EnvironmentError("the plan is for device '" + plan.device.name + "': " + cuda().reason +
-                           "; plan again with --device cpu, or with --device emulated to try its kernels here");
-  device_ = backend_for(plan.device)->open();
+  device_ = open_device(plan.device);
   runtime_ = std::make_unique<Runtime>(plan, registry(), *device_, options);
 }
 

@@ -28,6 +28,10 @@ const OpRegistry& registry();
 /// are enough to plan.
 void add_kernels_for(const DeviceDescription& device);
 
+/// The device to run on, with its kernels in the registry; null for the CPU. Throws EnvironmentError where it is not
+/// there.
+std::unique_ptr<Device> open_device(const DeviceDescription& device);
+
 /// A plan's runtime, with the memory it is in.
 class OpenRuntime {
  public:

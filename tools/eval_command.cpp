@@ -32,7 +32,7 @@ BleuOptions bleu_options(const std::string& name, const TextPieces& pieces) {
 
 // Loss is of the pairs that training would take, BLEU of every line.
 void add_bleu(const EvalOptions& options, const Plan& plan, const TextFolder& text, nlohmann::ordered_json& report) {
-  const auto translator = make_translator(plan, options.checkpoint, options.search);
+  OpenTranslator translator(plan, options.checkpoint, options.search);
   const std::vector<std::string> references = text.references(options.set);
   const TranslatedLines out = translate_lines(*translator, text, text.sources(options.set));
   if (out.lines.size() != references.size())
@@ -97,8 +97,8 @@ Command add_eval_command(CLI::App& app) {
       ->check(CLI::IsMember({"auto", "13a", "tokenised", "off"}));
   command->add_option("--output", options->output, "translation: write the translations, a line each");
   add_search_options(*command, options->search);
-  for (const char* name :
-       {"--set", "--bleu", "--output", "--beam", "--lenpen", "--max-length", "--sentences", "--threads"})
+  for (const char* name : {"--set", "--bleu", "--output", "--beam", "--lenpen", "--max-length", "--sentences",
+                           "--device", "--threads", "--math"})
     command->get_option(name)->each([options, name](const std::string&) { options->of_text.emplace_back(name); });
   command->add_flag("--json", options->json, "pretty-print the report");
   return [options] { return run_eval(*options); };

@@ -19,17 +19,17 @@ void add_search_options(CLI::App& app, SearchOptions& options) {
   app.add_option("--sentences", options.sentences, "searched at a time, at most")
       ->capture_default_str()
       ->check(CLI::Range(1, 1024));
-  app.add_option("--threads", options.threads, "0: as many as the machine has")->check(CLI::Range(0, 256));
+  add_device_options(app, options.device);
 }
 
-std::unique_ptr<Translator> make_translator(const Plan& plan, const std::string& checkpoint,
-                                            const SearchOptions& options) {
-  auto translator = std::make_unique<Translator>(
-      translation_choices_of(plan).model, registry(),
-      TranslatorOptions{
-          .sentences = options.sentences, .beam = options.beam, .device = describe({.threads = options.threads})});
-  translator->load(checkpoint);
-  return translator;
+OpenTranslator::OpenTranslator(const Plan& plan, const std::string& checkpoint, const SearchOptions& options) {
+  const DynamicConv model = translation_choices_of(plan).model;
+  const DeviceDescription description = describe(options.device);
+  device_ = open_device(description);
+  const TranslatorOptions asked{.sentences = options.sentences, .beam = options.beam, .device = description};
+  translator_ = device_ ? std::make_unique<Translator>(model, registry(), asked, *device_)
+                        : std::make_unique<Translator>(model, registry(), asked);
+  translator_->load(checkpoint);
 }
 
 }  // namespace thimble

@@ -31,7 +31,7 @@ int run_translate(const TranslateOptions& options) {
   const Plan plan = load_plan(options.plan);
   const std::string beside = std::filesystem::path(options.plan).parent_path().string();
   const TextFolder text(!options.folder.empty() ? options.folder : beside.empty() ? "." : beside);
-  const auto translator = make_translator(plan, options.checkpoint, options.search);
+  OpenTranslator translator(plan, options.checkpoint, options.search);
   std::fprintf(stderr, "translate: an arena of %lld bytes\n", static_cast<long long>(translator->arena().value));
   TextLines lines(std::cin, "standard input");
   std::int64_t unknown = 0, cut = 0;

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <sstream>
 
+#include "../cuda_under_test.h"
 #include "python_torch.h"
 #include "small_translation.h"
 #include "temporary_folder.h"
@@ -157,6 +158,30 @@ TEST_F(TranslatorTest, KeepsTheOrderOfItsSources) {
     EXPECT_NEAR(one[i].score, some[i].score, 1e-5) << i;
     EXPECT_EQ(some[i].ids, threaded[i].ids) << i;
     EXPECT_EQ(some[i].score, threaded[i].score) << i;
+  }
+}
+
+TEST_F(TranslatorTest, FindsTheSameOnCuda) {
+  const auto cuda = testing::cuda_under_test();
+  const auto device = cuda->open();
+  for (const bool dynamic : {true, false}) {
+    const DynamicConv model = small_translation_model(dynamic);
+    Whole(model).write(weights_);
+    const SentenceIds sources = random_sources(model, 9, 5);
+    TranslatorOptions options{.sentences = 4, .beam = {.beam = 3, .longest = kLongest}, .device = threads(1)};
+    const auto expected = translate(model, sources, options);
+    options.device = cuda->description();
+    Translator translator(model, testing::cuda_registry(), options, *device);
+    translator.load(weights_);
+    const auto found = translator.translate(sources);
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_EQ(found[i].ids, expected[i].ids) << i;
+      EXPECT_NEAR(found[i].score, expected[i].score, 1e-5) << i;
+    }
+    Bytes most;
+    for (const Program& program : translator.plan().programs) most = std::max(most, program.planned);
+    EXPECT_LE(translator.high_water(), most);
+    EXPECT_GT(translator.high_water(), Bytes{});
   }
 }
 

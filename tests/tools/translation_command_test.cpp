@@ -1,5 +1,7 @@
 // Translation models from the command line: text is prepared, planned for, trained on, evaluated and translated; what
 // is for another kind of model is refused.
+#include <gmock/gmock.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -277,6 +279,17 @@ TEST_F(TranslationCommand, TranslatesLinesInOrder) {
   EXPECT_EQ(translate("\n\n").output, "\n\n");
   EXPECT_EQ(lines_of(translate("ka me").output).size(), 1U) << "a last line without an end";
   EXPECT_EQ(translate("ka me\r\nso\r\n").output, translate("ka me\nso\n").output);
+  const std::string expected = translate("ka me\nso\n").output;
+  const auto on_device = [&](const std::string& device) {
+    return thimble("translate " + in("run/plan.json") + " " + in("run/checkpoint.safetensors") + " --device " + device +
+                       " <" + in("input"),
+                   true);
+  };
+  EXPECT_THAT(on_device("emulated").output, ::testing::HasSubstr(expected));
+  const Result absent = on_device("h100");
+  if (absent.code == 0) GTEST_SKIP() << "there is a GPU";
+  EXPECT_EQ(absent.code, 1);
+  EXPECT_THAT(absent.output, ::testing::HasSubstr("device 'h100': "));
 }
 
 TEST_F(TranslationCommand, SaysWhatItCannotTranslateWhole) {

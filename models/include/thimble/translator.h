@@ -29,6 +29,8 @@ class Translator {
   /// Throws InvalidArgument where an option or a size of the model is out of range, or longer outputs are asked for
   /// than there are positions (kLongestSentence).
   Translator(const DynamicConv& model, const OpRegistry& registry, const TranslatorOptions& options);
+  /// The same on a device, which `options` describes and which has to outlive the translator.
+  Translator(const DynamicConv& model, const OpRegistry& registry, const TranslatorOptions& options, Device& device);
 
   /// Weights of any safetensors file that has them all. Throws as load_weights.
   void load(const std::string& path);
