@@ -16,10 +16,10 @@ std::int64_t check_batch(const Dataset& dataset, std::int64_t begin, const Pictu
   const auto count = [&](const char* what, std::size_t values, std::int64_t of_sample) {
     const auto all = static_cast<std::int64_t>(values);
     if (all == 0) return;
-    if (samples < 0 && all % of_sample == 0) samples = all / of_sample;
+    if (samples < 0) samples = all / of_sample;
     if (all != samples * of_sample)
-      throw InvalidArgument("batch: room for " + std::to_string(all) + " values of " + what + ", " +
-                            std::to_string(of_sample) + " a sample; there are " + std::to_string(samples) + " samples");
+      throw InvalidArgument("batch: room for " + std::to_string(all) + " values of " + what + ", which are " +
+                            std::to_string(of_sample) + " a sample; the batch has " + std::to_string(samples));
   };
   count("labels", batch.labels.size(), 1);
   count("pictures", batch.pictures.size(), kPictureBytes);

@@ -2,6 +2,9 @@
 // this CPU, a fiber per CUDA thread.
 #include <gtest/gtest.h>
 
+#include <set>
+#include <string>
+
 #include "cuda_bench.h"
 #include "op_table_run.h"
 
@@ -48,6 +51,24 @@ TEST_P(CudaTable, GradientsEqualTheReference) {
     expect_near(array_of(type, got.gradients[i]), expected[i], 2 * row.tolerance,
                 "gradient of input " + std::to_string(i));
   }
+}
+
+// What is made element by element is one formula on both (formulas.h, crop_pictures.h), random numbers included.
+TEST(CudaKernels, GiveTheBitsOfTheCpuElementByElement) {
+  std::set<std::string> left{"relu",           "add",
+                             "accumulate",     "dropout",
+                             "sgd_update",     "momentum_accumulate",
+                             "momentum_decay", "momentum_update",
+                             "adam_update",    "crop_pictures"};
+  const std::set<std::string> kinds = left;
+  for (const Row& row : op_table()) {
+    if (kinds.count(row.kind) == 0) continue;
+    EXPECT_TRUE(run_guarded(cuda_bench(), run_of(row, cuda_bench())).outputs ==
+                run_guarded(cpu_bench(), run_of(row, cpu_bench())).outputs)
+        << row.name;
+    left.erase(row.kind);
+  }
+  EXPECT_TRUE(left.empty()) << "no row of " << *left.begin();
 }
 
 INSTANTIATE_TEST_SUITE_P(Rows, CudaTable, ::testing::ValuesIn(op_table()),
