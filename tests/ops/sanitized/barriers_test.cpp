@@ -11,7 +11,6 @@
 #include <fstream>
 #include <map>
 #include <regex>
-#include <set>
 #include <sstream>
 #include <string>
 #include <tuple>
@@ -72,43 +71,37 @@ struct PassingTest {
   int milliseconds;
   std::string name;
 };
-struct Record {
-  std::map<std::string, std::vector<PassingTest>> of_barriers;            // by place, the cheapest first
-  std::map<std::string, std::map<std::string, std::string>> of_launches;  // by test: kernels, and where they start
-};
+// By place, the cheapest first.
+using PassingTests = std::map<std::string, std::vector<PassingTest>>;
 
-// What the program of one sanitizer has written.
-Record record_of(const std::string& program) {
-  Record record;
+// What cuda_table_tsan has written.
+PassingTests read_passing_tests() {
+  PassingTests of_barriers;
   for (const auto& entry : fs::directory_iterator(THIMBLE_PASSED_PLACES_DIR)) {
-    if (!entry.path().filename().string().starts_with(program + ".")) continue;
     std::ifstream in(entry.path());
     PassingTest test;
     for (std::string text; std::getline(in, text);) {
       std::istringstream line(text);
-      std::string what, name, kernel;
+      std::string what, name;
       line >> what >> name;
       if (what == "test") {
         test.name = name;
         line >> test.milliseconds;
-      } else if (what == "launch") {
-        line >> kernel;
-        record.of_launches[test.name][kernel] = fs::path(name).filename().string();
       } else if (what == "barrier") {
-        record.of_barriers[fs::path(name).filename().string()].push_back(test);
+        of_barriers[fs::path(name).filename().string()].push_back(test);
       }
     }
   }
-  for (auto& [place, tests] : record.of_barriers)
+  for (auto& [place, tests] : of_barriers)
     std::sort(tests.begin(), tests.end(), [](const PassingTest& a, const PassingTest& b) {
       return std::tie(a.milliseconds, a.name) < std::tie(b.milliseconds, b.name);
     });
-  return record;
+  return of_barriers;
 }
 
-const Record& under_tsan() {
-  static const Record record = record_of("TSAN.CudaTable");
-  return record;
+const PassingTests& passing_tests() {
+  static const PassingTests all = read_passing_tests();
+  return all;
 }
 
 struct Ended {
@@ -166,29 +159,12 @@ TEST(BarrierLines, AreThoseThatAreCompiledHere) {
   EXPECT_EQ(lines.on_gpu_only, (std::vector<int>{4, 6}));
 }
 
-// That the op table launches, of which AddressSanitizer has run all rows; a kernel is one instance of a template.
-TEST(TsanTests, RunEveryKernel) {
-  const Record all = record_of("ASAN.CudaTable");
-  std::set<std::string> seen;
-  for (const auto& [test, launches] : all.of_launches)
-    if (under_tsan().of_launches.count(test) != 0)
-      for (const auto& [kernel, place] : launches) seen.insert(kernel);
-  EXPECT_GT(seen.size(), 100U);
-  std::set<std::string> told;
-  for (const auto& [test, launches] : all.of_launches) {
-    if (test.find("CudaTable.") == std::string::npos) continue;
-    for (const auto& [kernel, place] : launches)
-      EXPECT_TRUE(seen.count(kernel) != 0 || !told.insert(kernel).second)
-          << test << " launches a kernel at " << place << " that no test of tsan_tests.txt launches";
-  }
-}
-
 class Barriers : public testing::TestWithParam<std::string> {};
 
 TEST_P(Barriers, AreMissed) {
   const std::string& place = GetParam();
-  const auto found = under_tsan().of_barriers.find(place);
-  ASSERT_NE(found, under_tsan().of_barriers.end()) << place << ": no test of tsan_tests.txt passes this barrier";
+  const auto found = passing_tests().find(place);
+  ASSERT_NE(found, passing_tests().end()) << place << ": no row passes this barrier";
   const std::vector<PassingTest>& tests = found->second;
   // The cheapest alone, and where that is not enough the next ones together.
   std::string seen = "nothing";
