@@ -9,6 +9,9 @@
 
 namespace thimble {
 
+struct Copy {
+  constexpr float operator()(float x) const { return x; }
+};
 struct Sum {
   constexpr float operator()(float a, float b) const { return a + b; }
 };

@@ -43,9 +43,6 @@ void run(const OpShape& shape, const KernelArguments& a) {
                floats(a.outputs[1]));
 }
 
-struct Copy {
-  __device__ float operator()(float x) const { return x; }
-};
 struct Move {
   const StepScalars* scalars;
   __device__ float operator()(float weight, float velocity) const {

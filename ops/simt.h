@@ -112,7 +112,7 @@ template <class... P>
 void launch(void (*kernel)(P...), Extent grid, Extent block, std::size_t shared_bytes, cudaStream_t /*stream*/,
             std::type_identity_t<P>... args) {
   const auto thread = [&] { kernel(args...); };
-  run_blocks(Launch{grid.value, block.value, shared_bytes, grid.file, grid.line, reinterpret_cast<const void*>(kernel),
+  run_blocks(Launch{grid.value, block.value, shared_bytes, grid.file, grid.line,
                     [](const void* body) { (*static_cast<const decltype(thread)*>(body))(); }, &thread});
 }
 

@@ -100,7 +100,6 @@ LaunchCounts last_launch() {
 void run_blocks(const Launch& launch) {
   check_shape(launch);
   read_left_out();
-  if (do_places_matter()) passes_launch(launch);
   Schedule schedule;
   {
     const std::scoped_lock lock(settings_mutex);

@@ -49,7 +49,6 @@ struct Launch {
   std::size_t shared_bytes;
   const char* file;  // of the launch
   int line;
-  const void* kernel;
   void (*thread)(const void* body);
   const void* body;
 };

@@ -22,8 +22,6 @@ namespace {
 struct Slot {
   const char* file;
   int line;
-  const void* kernel;  // null: a barrier
-  std::int64_t count;
 };
 
 struct Books {
@@ -52,15 +50,12 @@ class Locked {
   Books& of_;
 };
 
-void count(Books& all, const char* file, int line, const void* kernel) {
-  const auto hash = (reinterpret_cast<std::uintptr_t>(file) ^ reinterpret_cast<std::uintptr_t>(kernel)) * 31 +
-                    static_cast<std::uintptr_t>(line);
+void note(Books& all, const char* file, int line) {
+  const auto hash = reinterpret_cast<std::uintptr_t>(file) * 31 + static_cast<std::uintptr_t>(line);
   for (std::size_t i = 0; i < all.slots.size(); ++i) {
     Slot& slot = all.slots[(hash + i) % all.slots.size()];
-    if (slot.file == nullptr) slot = {file, line, kernel, 0};
-    if (slot.file != file || slot.line != line || slot.kernel != kernel) continue;
-    ++slot.count;
-    return;
+    if (slot.file == nullptr) slot = {file, line};
+    if (slot.file == file && slot.line == line) return;
   }
   throw Error("simt: more places than there is room for");
 }
@@ -110,26 +105,19 @@ void record_places(bool on) {
   places_matter = all.records || all.line != 0;
 }
 
-std::vector<PassedPlace> passed_places() {
+std::vector<std::string> passed_places() {
   Books& all = books();
   const Locked lock(all);
-  std::vector<PassedPlace> passed;
+  std::vector<std::string> passed;
   for (const Slot& slot : all.slots)
-    if (slot.file != nullptr)
-      passed.push_back({std::string(slot.file) + ":" + std::to_string(slot.line), slot.kernel, slot.count});
+    if (slot.file != nullptr) passed.push_back(std::string(slot.file) + ":" + std::to_string(slot.line));
   return passed;
-}
-
-void passes_launch(const Launch& launch) {
-  Books& all = books();
-  const Locked lock(all);
-  if (all.records) count(all, launch.file, launch.line, launch.kernel);
 }
 
 bool passes_barrier(const Place& where) {
   Books& all = books();
   const Locked lock(all);
-  if (all.records) count(all, where.file, where.line, nullptr);
+  if (all.records) note(all, where.file, where.line);
   return all.line == where.line && is_end_of(all.file, where.file);
 }
 

@@ -1,8 +1,7 @@
-// Which launches and barriers kernels pass, and the barrier that is left out to see whether somebody notices.
+// Which barriers kernels pass, and the one that is left out to see whether somebody notices.
 #pragma once
 
 #include <atomic>
-#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -15,14 +14,10 @@ namespace thimble::simt {
 /// out. At the start SIMT_WITHOUT of the environment holds. A place that no kernel passes is no error.
 void leave_out(const std::string& place);
 
-struct PassedPlace {
-  std::string place;   // "file:line"
-  const void* kernel;  // of a launch; null: a barrier
-  std::int64_t times;
-};
 /// Begins anew, or ends. Barriers take longer meanwhile.
 void record_places(bool on);
-std::vector<PassedPlace> passed_places();
+/// Barriers, "file:line" each; one of a header comes once for each source that it was compiled in.
+std::vector<std::string> passed_places();
 
 // For the shim itself.
 
@@ -30,7 +25,6 @@ std::vector<PassedPlace> passed_places();
 extern std::atomic<bool> places_matter;
 inline bool do_places_matter() { return places_matter.load(std::memory_order_relaxed); }
 
-void passes_launch(const Launch& launch);
 /// True if this barrier is the one left out.
 bool passes_barrier(const Place& where);
 

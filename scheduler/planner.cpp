@@ -164,7 +164,6 @@ void Frontier::add_variant(std::size_t variant, const std::vector<RecomputeRanks
       const double saved = 1e3 * slack.seconds_saved(chosen);
       if (saved <= least) continue;
       candidate.live = slack.peak(chosen);
-      candidate.room = candidate.live > slack.peak() ? candidate.live : Bytes{};
       candidate.milliseconds = unhurried - saved;
       candidates_.push_back(candidate);
       least = saved + kLeastSaved * candidate.milliseconds;
@@ -240,14 +239,14 @@ PlanRequest Frontier::request_of(std::size_t variant, const Choices& choices) co
 // The same for every step.
 Plan Frontier::plan_alike(const Candidate& candidate) const {
   Choices choices(variants_[candidate.variant].programs.size());
-  choices[0] = {&candidate, candidate.room};
-  for (std::size_t program : other_steps(candidate.variant)) choices[program] = choices[0];
+  choices[0] = {&candidate, candidate.live};
+  for (std::size_t program : other_steps(candidate.variant)) choices[program] = {&candidate, {}};
   return make_plan(request_of(candidate.variant, choices), registry_);
 }
 
 // Where a step cannot be placed in as few bytes as are live, it has what is next in bytes among the candidates.
 std::optional<Plan> Frontier::plan_within(const Candidate& candidate, Choices& others, Bytes budget) const {
-  others[0] = {&candidate, candidate.room};
+  others[0] = {&candidate, candidate.live};
   while (true) {
     Plan made = make_plan(request_of(candidate.variant, others), registry_);
     if (made.arena <= budget) return made;

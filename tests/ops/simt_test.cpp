@@ -252,23 +252,19 @@ TEST(Simt, SeesAWriteBeforeSharedMemory) {
 }
 #endif
 
-// The only place of its kind that the calls pass.
+// The only barrier that the calls pass.
 template <class Call>
-std::string place_of(bool is_launch, Call call) {
+std::string barrier_of(Call call) {
   simt::record_places(true);
   call();
-  std::vector<std::string> places;
-  for (const simt::PassedPlace& passed : simt::passed_places())
-    if ((passed.kernel != nullptr) == is_launch) places.push_back(passed.place);
+  const std::vector<std::string> places = simt::passed_places();
   simt::record_places(false);
   return places.size() == 1 ? places[0] : std::to_string(places.size()) + " places";
 }
 
-TEST(Simt, SaysWhichPlacesAreOfLaunchesAndBarriers) {
-  const auto transpose = [] { simt_transpose(ramp(9), 3, 3); };
-  EXPECT_THAT(place_of(true, transpose), ContainsRegex("simt_kernels.cu:[0-9]+$"));
-  EXPECT_THAT(place_of(false, transpose), ContainsRegex("simt_kernels.cu:[0-9]+$"));
-  EXPECT_EQ(place_of(false, [] { simt_axpy(ramp(9), ramp(9), 2); }), "0 places");
+TEST(Simt, SaysWhichBarriersArePassed) {
+  EXPECT_THAT(barrier_of([] { simt_transpose(ramp(9), 3, 3); }), ContainsRegex("simt_kernels.cu:[0-9]+$"));
+  EXPECT_EQ(barrier_of([] { simt_axpy(ramp(9), ramp(9), 2); }), "0 places");
   simt::record_places(true);
   simt_block_votes(37);
   simt::record_places(true);
@@ -281,7 +277,7 @@ TEST(Simt, LeavesOutTheBarrierItIsTold) {
   const InOrder in_order(Order::forward);
   const auto transposed = [] { return simt_transpose(ramp(37 * 21), 37, 21); };
   const std::vector<float> right = transposed();
-  const std::string place = place_of(false, transposed);
+  const std::string place = barrier_of(transposed);
   for (const std::string& name : {place, place.substr(place.rfind('/') + 1)}) {
     simt::leave_out(name);
     EXPECT_NE(transposed(), right);
@@ -399,7 +395,7 @@ TEST_P(SimtBugs, AreSeenByThreadSanitizer) {
 // A mended kernel without its barrier is the broken one.
 TEST(Simt, ABarrierLeftOutIsARace) {
   for (const char* bug : {"missing_barrier", "missing_syncwarp"}) {
-    const std::string place = place_of(false, [&] { run_simt_bug(bug, true); });
+    const std::string place = barrier_of([&] { run_simt_bug(bug, true); });
     const std::string barrier = place.substr(place.rfind('/') + 1);  // another program may have another path
     EXPECT_EQ(sanitized(THIMBLE_SIMT_BUGS_TSAN, bug, "mended", barrier), "race") << barrier;
     EXPECT_EQ(sanitized(THIMBLE_SIMT_BUGS_TSAN, bug, "mended", barrier + "0"), "right");

@@ -33,8 +33,7 @@ struct Candidate {
   RecomputeRanks ranks{};  ///< empty: everything
   std::vector<LoopSplit> splits{};
   bool spend_slack = true;  ///< as `ProgramRequest` has it: faster in as many live bytes, which may be harder to place
-  Bytes room{};             ///< as `ProgramRequest` has it: faster in more live bytes
-  Bytes live{};             ///< max live of the training step: its arena is not smaller
+  Bytes live{};             ///< max live of the training step, which workspaces may fill: its arena is not smaller
   double milliseconds = 0;  ///< predicted, of one training step
   double recompute_milliseconds = 0;
 };
@@ -70,7 +69,7 @@ class Frontier {
                    std::vector<std::vector<LoopSplit>>& splits);
   struct Choice {                          // of a program
     const Candidate* candidate = nullptr;  // null where it is no step
-    Bytes room{};
+    Bytes room{};                          // as `ProgramRequest` has it
   };
   using Choices = std::vector<Choice>;
   std::vector<std::size_t> other_steps(std::size_t variant) const;

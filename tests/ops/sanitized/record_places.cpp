@@ -3,6 +3,7 @@
 
 #include <cstdlib>
 #include <fstream>
+#include <string>
 
 #include "simt_places.h"
 
@@ -16,8 +17,7 @@ class PlaceRecorder final : public testing::EmptyTestEventListener {
   void OnTestStart(const testing::TestInfo&) override { thimble::simt::record_places(true); }
   void OnTestEnd(const testing::TestInfo& test) override {
     out_ << "test " << test.test_suite_name() << '.' << test.name() << ' ' << test.result()->elapsed_time() << '\n';
-    for (const auto& passed : thimble::simt::passed_places())
-      if (passed.kernel == nullptr) out_ << "barrier " << passed.place << '\n';
+    for (const std::string& place : thimble::simt::passed_places()) out_ << "barrier " << place << '\n';
     thimble::simt::record_places(false);
     out_.flush();
   }
