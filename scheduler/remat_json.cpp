@@ -128,10 +128,8 @@ class Reader {
 
 RematProblem read_remat_problem(std::string_view text, const std::string& name) { return Reader(name).read(text); }
 
+// The schedule goes into the text straight away: under the tightest budgets it has millions of steps.
 std::string write_remat_result(const RematResult& result, Bytes budget) {
-  Json schedule = Json::array();
-  for (const RematStep& step : result.schedule)
-    schedule.push_back((step.kind == RematStep::Kind::compute ? "c" : "e") + std::to_string(step.id));
   const bool is_there = result.cost.has_value();
   const Json json{{"status", to_string(result.status)},
                   {"cost", is_there ? Json(*result.cost) : Json(nullptr)},
@@ -139,9 +137,17 @@ std::string write_remat_result(const RematResult& result, Bytes budget) {
                   {"cost_lower_bound", result.cost_lower_bound},
                   {"budget_bytes", budget.value},
                   {"budget_lower_bound_bytes", result.budget_lower_bound.value},
-                  {"made_by", result.made_by},
-                  {"schedule", std::move(schedule)}};
-  return json.dump() + "\n";
+                  {"made_by", result.made_by}};
+  std::string text = json.dump();
+  text.back() = ',';
+  text += "\"schedule\":[";
+  for (const RematStep& step : result.schedule) {
+    text += step.kind == RematStep::Kind::compute ? "\"c" : "\"e";
+    text += std::to_string(step.id);
+    text += "\",";
+  }
+  if (!result.schedule.empty()) text.pop_back();
+  return text + "]}\n";
 }
 
 }  // namespace thimble

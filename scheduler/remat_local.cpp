@@ -10,6 +10,7 @@ namespace {
 
 constexpr std::int64_t kMostIdle = 6000;  // shakes in a row without anything better
 constexpr std::size_t kRestarts = 32;
+constexpr std::size_t kMostRuns = 100;    // per op of the graph: no move among more is found in time
 constexpr std::size_t kLongGraph = 2000;  // ops: from here on many moves are made at a time
 
 class LocalSearch {
@@ -19,7 +20,8 @@ class LocalSearch {
         mover_(input.graph, input.budget, seed, move_limit),
         most_steps_(static_cast<std::int32_t>(4 * input.graph.order.size() + 200)) {
     best_cost_ = input.known.best;
-    if (!input.known.sequences.empty()) best_ = input.known.sequences.front();
+    if (!input.known.sequences.empty() && is_short(input.known.sequences.front()))
+      best_ = input.known.sequences.front();
   }
 
   std::vector<Sequence> run() {
@@ -31,6 +33,7 @@ class LocalSearch {
   // From a start of its own, drawn by the seed, whatever is known already.
   std::vector<Sequence> run_anew(const Sequence& order, double noise) {
     const bool is_long = input_.graph.order.size() > kLongGraph;
+    if (!is_short(order)) return {};
     mover_.timeline().set(order);
     const RepairStyle style{noise > 0 ? 0.6 + mover_.dice().real() : 1.0, noise, false, is_long};
     if (!mover_.repair(style, most_steps_, INT64_MAX)) return {};
@@ -43,6 +46,8 @@ class LocalSearch {
   std::int64_t effort() const { return mover_.effort(); }
 
  private:
+  bool is_short(const Sequence& sequence) const { return sequence.size() <= kMostRuns * input_.graph.order.size(); }
+
   std::vector<Sequence> found() const {
     if (best_.empty()) return {};
     return {best_};
@@ -59,6 +64,7 @@ class LocalSearch {
 
   void start() {
     for (const Sequence& sequence : input_.known.sequences) {
+      if (!is_short(sequence)) continue;
       mover_.timeline().set(sequence);
       keep_if_better();
     }

@@ -44,12 +44,13 @@ class Replay {
   Replay(const RematProblem& problem, Bytes budget)
       : problem_(problem), budget_(budget), resident_(problem.tensors.size(), false) {}
 
-  void compute(std::int32_t id, const std::string& where) {
+  void compute(std::int32_t id, std::size_t step) {
+    const auto where = [&] { return "step " + std::to_string(step) + " (c" + std::to_string(id) + ")"; };
     if (id < 0 || static_cast<std::size_t>(id) >= problem_.ops.size())
-      return findings_.add(where + ": there is no such op");
+      return findings_.add(where() + ": there is no such op");
     const RematOp& op = problem_.ops[static_cast<std::size_t>(id)];
     for (std::int32_t t : op.inputs)
-      if (!is_there(t)) findings_.add(where + " reads " + tensor_name(t) + ", which is not resident");
+      if (!is_there(t)) findings_.add(where() + " reads " + tensor_name(t) + ", which is not resident");
     bool makes_something = false;
     for (std::int32_t t : op.outputs) {
       if (is_there(t)) continue;
@@ -57,20 +58,22 @@ class Replay {
       resident_[static_cast<std::size_t>(t)] = true;
       held_ += problem_.tensors[static_cast<std::size_t>(t)].size;
     }
-    if (!makes_something) findings_.add(where + " runs although all its outputs are resident");
+    if (!makes_something) findings_.add(where() + " runs although all its outputs are resident");
     const Bytes now = held_ + op.workspace;
     if (now > result_.peak) result_.peak = now;
     if (now > budget_)
-      findings_.add(where + " needs " + std::to_string(now.value) + " bytes, the budget is " +
+      findings_.add(where() + " needs " + std::to_string(now.value) + " bytes, the budget is " +
                     std::to_string(budget_.value));
+    if (op.cost > INT64_MAX - result_.cost) return findings_.add(where() + ": the cost of the schedule exceeds 2^63");
     result_.cost += op.cost;
   }
 
-  void free(std::int32_t id, const std::string& where) {
+  void free(std::int32_t id, std::size_t step) {
+    const auto where = [&] { return "step " + std::to_string(step) + " (e" + std::to_string(id) + ")"; };
     if (id < 0 || static_cast<std::size_t>(id) >= problem_.tensors.size())
-      return findings_.add(where + ": there is no such tensor");
+      return findings_.add(where() + ": there is no such tensor");
     if (problem_.tensors[static_cast<std::size_t>(id)].constant || !is_there(id))
-      return findings_.add(where + ": it is not resident");
+      return findings_.add(where() + ": it is not resident");
     resident_[static_cast<std::size_t>(id)] = false;
     held_ -= problem_.tensors[static_cast<std::size_t>(id)].size;
   }
@@ -129,15 +132,11 @@ RematReplay replay_remat(const RematProblem& problem, Bytes budget, const std::v
   if (const auto findings = check_remat_problem(problem); !findings.empty())
     throw InvalidArgument("remat: " + findings.front());
   Replay replay(problem, budget);
-  for (std::size_t i = 0; i < schedule.size(); ++i) {
-    const bool computes = schedule[i].kind == RematStep::Kind::compute;
-    const std::string where =
-        "step " + std::to_string(i) + " (" + (computes ? "c" : "e") + std::to_string(schedule[i].id) + ")";
-    if (computes)
-      replay.compute(schedule[i].id, where);
+  for (std::size_t i = 0; i < schedule.size(); ++i)
+    if (schedule[i].kind == RematStep::Kind::compute)
+      replay.compute(schedule[i].id, i);
     else
-      replay.free(schedule[i].id, where);
-  }
+      replay.free(schedule[i].id, i);
   return replay.finish();
 }
 

@@ -39,6 +39,11 @@ struct TensorSet {
   TensorSet operator-(const TensorSet& o) const {
     return combine(o, [](std::uint64_t a, std::uint64_t b) { return a & ~b; });
   }
+  std::size_t count() const {
+    std::size_t n = 0;
+    for (std::uint64_t w : words) n += static_cast<std::size_t>(std::popcount(w));
+    return n;
+  }
   /// The largest member; the set must not be empty.
   std::int32_t last() const { return last_up_to(64 * W - 1); }
   /// The largest member <= t; there must be one.

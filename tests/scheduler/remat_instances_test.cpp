@@ -216,19 +216,20 @@ TEST(RematInstances, SlowMiddlePublicGraphsAreNoDearerThanBaselinesWithLittleEff
   expect_rows(graphs, 5, 20, 30);
 }
 
-// The hardest rows: at half the peak nothing but the unwinding finds a schedule, at 0.3 of it none is known.
-TEST(RematInstances, SlowTheLargeLayeredGraphFitsHalfItsPeak) {
+// The hardest rows: nothing but the unwinding finds a schedule; at 0.3 of the peak it has millions of runs.
+TEST(RematInstances, SlowTheLargeLayeredGraphFitsLessThanAThirdOfItsPeak) {
   SKIP_WITHOUT("public");
   const std::string text = read_text(instances() / "public/rl_n500.json.gz");
   const RematProblem problem = read_remat_problem(text, "rl_n500");
   const double peak = Json::parse(text).at("stats").at("peak_given_order_nonconst");
   const double base = Json::parse(text).at("stats").at("total_cost");
-  const Bytes half{static_cast<std::int64_t>(0.5 * peak)};
-  const RematResult result = solve_remat(problem, half);
-  ASSERT_TRUE(result.cost);
-  EXPECT_TRUE(replay_remat(problem, half, result.schedule).findings.empty());
-  EXPECT_LE(static_cast<double>(*result.cost), 3.2 * base);
-  EXPECT_EQ(solve_remat(problem, Bytes{static_cast<std::int64_t>(0.3 * peak)}).status, RematStatus::not_found);
+  for (const auto& [fraction, times] : {std::pair{0.5, 3.0}, {0.4, 1000.0}, {0.3, 40'000.0}}) {
+    const Bytes budget{static_cast<std::int64_t>(fraction * peak)};
+    const RematResult result = solve_remat(problem, budget);
+    ASSERT_TRUE(result.cost) << fraction;
+    EXPECT_TRUE(replay_remat(problem, budget, result.schedule).findings.empty());
+    EXPECT_LE(static_cast<double>(*result.cost), times * base) << fraction;
+  }
 }
 
 TEST(RematInstances, SlowRecordedRunsOfTheDtrSimulatorAreNotCheaper) {

@@ -108,24 +108,26 @@ TEST(Remat, UnwindingFitsMostBudgetsThatAnythingFits) {
   }
   std::printf("%d budgets that something fits, %d found, %d of them at the optimum\n", feasible, found, optimal);
   EXPECT_GT(feasible, 500);
-  EXPECT_GE(found, feasible * 9 / 10);
-  EXPECT_GE(optimal, found * 8 / 10);
+  EXPECT_GE(found, feasible * 99 / 100);
+  EXPECT_GE(optimal, found * 9 / 10);
 }
 
 // Where tensors are wanted again across many layers, single steps that make room run out of it.
 TEST(Remat, UnwindingFitsLayeredGraphsThatEvictionDoesNot) {
-  int unwound = 0, evicted = 0;
-  for (std::uint32_t seed = 0; seed < 12; ++seed) {
-    const RematProblem problem = layered(seed, 12, 10);
-    const Bytes budget{solve_remat(problem, 1'000'000_B, {.solver = "order"}).peak.value * 55 / 100};
-    const RematResult result = solve_remat(problem, budget, {.solver = "unwinding"});
-    expect_sound(problem, budget, result, "seed " + std::to_string(seed));
-    unwound += result.cost.has_value();
-    evicted += solve_remat(problem, budget, {.solver = "eviction"}).cost.has_value();
+  for (const auto& [percent, fewest] : {std::pair{55, 11}, {40, 5}}) {
+    int unwound = 0, evicted = 0;
+    for (std::uint32_t seed = 0; seed < 12; ++seed) {
+      const RematProblem problem = layered(seed, 12, 10);
+      const Bytes budget{solve_remat(problem, 1'000'000_B, {.solver = "order"}).peak.value * percent / 100};
+      const RematResult result = solve_remat(problem, budget, {.solver = "unwinding"});
+      expect_sound(problem, budget, result, "seed " + std::to_string(seed));
+      unwound += result.cost.has_value();
+      evicted += solve_remat(problem, budget, {.solver = "eviction"}).cost.has_value();
+    }
+    std::printf("12 layered graphs at %d %% of their peak: %d unwound, %d evicted\n", percent, unwound, evicted);
+    EXPECT_GE(unwound, fewest);
+    EXPECT_EQ(evicted, 0);
   }
-  std::printf("12 layered graphs at 0.55 of their peak: %d unwound, %d evicted\n", unwound, evicted);
-  EXPECT_GT(unwound, evicted);
-  EXPECT_GE(unwound, 6);
 }
 
 TEST(Remat, MoreBudgetNeverCostsMore) {
