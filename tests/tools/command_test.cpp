@@ -155,8 +155,8 @@ TEST_F(Command, TrainingKeepsThePlansPromises) {
   EXPECT_EQ(last.at("arena_high_water_bytes"), last.at("arena_bytes"));
   if (last.at("allocations_counted")) {
     EXPECT_EQ(last.at("allocations_during_steps"), 0);
-    // No tensor: what sgemm packs into has 16,640 bytes, whatever the product.
-    EXPECT_LT(last.at("library_largest_allocation_bytes"), 20000);
+    // No tensor: what sgemm packs into has 16,640 bytes with AVX2 and 73,984 with AVX-512, whatever the product.
+    EXPECT_LT(last.at("library_largest_allocation_bytes"), 80'000);
     EXPECT_LT(last.at("rss_growth_bytes"), 256 * 1024);
   }
   EXPECT_TRUE(last.contains("test_accuracy"));
