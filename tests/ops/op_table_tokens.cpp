@@ -27,7 +27,7 @@ void add_linear_on_tokens(std::vector<Row>& rows) {
   };
   row("linear_tokens", {5, 7, 24}, {40, 24}, true);
   row("linear_tokens_no_bias", {3, 50, 96}, {12, 96}, false);
-  row("linear_tokens_many_tiles", {2, 80, 600}, {530, 600}, true);
+  row("linear_tokens_many_tiles", {2, 40, 600}, {270, 600}, true);
   row("linear_tokens_many_rows", {3, 200, 21}, {13, 21}, true);
   row("linear_tokens_deep", {2, 5, 1100}, {35, 1100}, true);
 }
