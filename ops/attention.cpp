@@ -123,6 +123,7 @@ void register_attention(OpRegistry& registry) {
   attention.cost = [](const OpShape& s) { return cost(s, s.inputs[0], s.inputs[1], 2); };
   attention.workspace = [](const OpShape& s) { return sizes_of(s, 0).workspace(s.device.threads, 1); };
   attention.make_kernel = [](const OpShape& s) { return function_kernel(s, forward); };
+  attention.fullest = full_sentences(3, {0, 1});
   registry.add(attention);
 
   OpDefinition back;
@@ -140,6 +141,7 @@ void register_attention(OpRegistry& registry) {
   back.workspace = [](const OpShape& s) { return sizes_of(s, kQ).workspace(s.device.threads, 3); };
   back.make_kernel = [](const OpShape& s) { return function_kernel(s, backward); };
   back.in_place = {{kDy, 0}, {kQ, 0}, {kV, 2}};
+  back.fullest = full_sentences(kRowLengths, {kQ, kK});
   registry.add(back);
 }
 

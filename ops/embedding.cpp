@@ -132,6 +132,16 @@ std::vector<OutputSpec> infer_backward(const std::vector<TensorType>& in, const 
   return weights_gradient_output(kind, in, 3, {DType::f32, {vocabulary, in[2].shape[2]}, false}, attributes);
 }
 
+// Every token its own as long as there are any, in sentences without padding.
+auto fill_ids(std::int64_t (*vocabulary_of)(const OpShape&)) {
+  return [vocabulary_of, lengths = full_sentences(1, {0})](const OpShape& s, std::size_t i,
+                                                           std::span<std::int32_t> values) {
+    if (i != 0) return lengths(s, i, values);
+    for (std::size_t k = 0; k < values.size(); ++k)
+      values[k] = static_cast<std::int32_t>(static_cast<std::int64_t>(k) % vocabulary_of(s));
+  };
+}
+
 // Tokens decide what is read, not the size of the table.
 OpCost cost(const OpShape& shape) {
   OpCost total = bytes_moved(shape);
@@ -156,6 +166,7 @@ void register_embedding(OpRegistry& registry) {
   embedding.cost = cost;
   embedding.workspace = [](const OpShape& s) { return Bytes{4 * s.outputs[0].shape[1] * s.outputs[0].shape[2]}; };
   embedding.make_kernel = [](const OpShape& s) { return function_kernel(s, forward); };
+  embedding.fullest = fill_ids([](const OpShape& s) { return s.inputs[2].shape[0]; });
   registry.add(embedding);
 
   OpDefinition at;
@@ -171,6 +182,7 @@ void register_embedding(OpRegistry& registry) {
   back.infer = infer_backward;
   back.make_kernel = [](const OpShape& s) { return function_kernel(s, backward); };
   back.may_accumulate = true;
+  back.fullest = fill_ids([](const OpShape& s) { return s.outputs[0].shape[0]; });
   registry.add(back);
 }
 

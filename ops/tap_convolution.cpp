@@ -145,6 +145,7 @@ void register_tap_convolution(OpRegistry& registry, const TapConvolution& taps) 
   };
   conv.cost = [](const OpShape& s) { return tap_cost(s, 1); };
   conv.make_kernel = [run = taps.forward](const OpShape& s) { return function_kernel(s, run); };
+  conv.fullest = full_sentences(2, {0});
   registry.add(conv);
 
   OpDefinition back;
@@ -161,6 +162,7 @@ void register_tap_convolution(OpRegistry& registry, const TapConvolution& taps) 
   back.workspace = taps.backward_workspace;
   back.make_kernel = [run = taps.backward](const OpShape& s) { return function_kernel(s, run); };
   back.in_place = taps.backward_in_place;
+  back.fullest = full_sentences(3, {1});
   registry.add(back);
 }
 

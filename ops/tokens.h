@@ -3,7 +3,11 @@
 // rows (elsewhere whatever the op makes of them), so that sums over all rows are sums over those that are there.
 #pragma once
 
+#include <algorithm>
+#include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "registration.h"
 
@@ -23,6 +27,15 @@ inline void expect_tokens(const std::string& kind, const TensorType& type) {
 inline void expect_lengths(const std::string& kind, const TensorType& type, std::int64_t sentences) {
   if (type != TensorType{DType::i32, {sentences}, true})
     throw InvalidArgument(kind + ": the lengths are no batched i32 vector of " + std::to_string(sentences));
+}
+
+/// What OpDefinition::fullest is for lengths: inputs `first` and on are as long as the room of the input named for
+/// each.
+inline auto full_sentences(std::size_t first, std::vector<std::size_t> rooms_of) {
+  return [first, rooms_of = std::move(rooms_of)](const OpShape& s, std::size_t i, std::span<std::int32_t> values) {
+    if (i < first || i - first >= rooms_of.size()) return;
+    std::fill(values.begin(), values.end(), static_cast<std::int32_t>(s.inputs[rooms_of[i - first]].shape[1]));
+  };
 }
 
 inline void expect_ids(const std::string& kind, const TensorType& type) {

@@ -216,6 +216,7 @@ void register_vocabulary_loss(OpRegistry& registry) {
   loss.make_kernel = [](const OpShape& s) {
     return function_kernel(s, [](const OpShape& shape, const KernelArguments& a) { VocabularyLoss(shape, a).run(); });
   };
+  loss.fullest = full_sentences(kLengths, {kX});
   loss.in_place = {{kX, kInputGradient}};
   loss.may_accumulate = true;
   loss.accumulated_output = kWeightsGradient;

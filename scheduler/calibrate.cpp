@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <functional>
+#include <memory>
 #include <set>
 #include <utility>
 
@@ -14,6 +16,8 @@ namespace {
 
 constexpr double kSecondsOfRuns = 0.02;  // by the roofline: how often an op runs does not depend on the clock
 constexpr int kFewestRuns = 5, kMostRuns = 25;
+constexpr double kSecondsOfLaunch = 0.001;  // on a device: of the runs that are enqueued at once
+constexpr int kMostAtOnce = 40;
 
 Bytes padded(const TensorType& type) { return align_up(bytes_of(type), kAlignment); }
 
@@ -25,62 +29,113 @@ struct Measurable {
   std::int64_t batch = 0;
 };
 
+double seconds_of(const std::function<void()>& work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+double median(std::vector<double> runs) {
+  std::nth_element(runs.begin(), runs.begin() + static_cast<std::ptrdiff_t>(runs.size() / 2), runs.end());
+  return runs[runs.size() / 2];
+}
+
 // What the runtime would hand out: one block, each tensor at an aligned address, new versions over old ones.
 class Bench {
  public:
-  double median_seconds(const Measurable& op, const OpRegistry& registry) {
-    const auto kernel = registry.make_kernel(op.entry.kind, op.shape);
-    lay_out(op, registry.workspace(op.entry.kind, op.shape));
-    const StepScalars scalars{.seed = 1, .step = 1, .learning_rate = 0};
+  Bench(const OpRegistry& registry, Device* device) : registry_(registry), device_(device) {}
+
+  double median_seconds(const Measurable& op) {
+    const auto kernel = registry_.make_kernel(op.entry.kind, op.shape);
+    lay_out(op);
     // Not the first microbatch: sums are read too.
     const KernelArguments arguments{inputs_,
                                     outputs_,
                                     workspace_,
-                                    &scalars,
+                                    reinterpret_cast<const StepScalars*>(scalars_),
                                     {0, op.samples},
                                     op.batch,
-                                    /*first_microbatch=*/false};
-    kernel->run(arguments);  // touches pages, starts threads
-    std::vector<double> runs(static_cast<std::size_t>(runs_of(op, registry)));
-    for (double& seconds : runs) {
-      const auto start = std::chrono::steady_clock::now();
-      kernel->run(arguments);
-      seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    }
-    std::nth_element(runs.begin(), runs.begin() + static_cast<std::ptrdiff_t>(runs.size() / 2), runs.end());
-    return runs[runs.size() / 2];
+                                    /*first_microbatch=*/false,
+                                    device_ ? device_->stream() : nullptr};
+    const auto run = [&] { kernel->run(arguments); };
+    run();  // touches pages, starts threads, makes what libraries keep
+    if (device_) return on_device(run);
+    std::vector<double> runs(static_cast<std::size_t>(runs_of(op)));
+    for (double& seconds : runs) seconds = seconds_of(run);
+    return median(std::move(runs));
   }
 
  private:
-  static int runs_of(const Measurable& op, const OpRegistry& registry) {
-    const double once = predicted_seconds(registry.cost(op.entry.kind, op.shape), op.shape.device);
+  int runs_of(const Measurable& op) const {
+    const double once = predicted_seconds(registry_.cost(op.entry.kind, op.shape), op.shape.device);
     const double runs = once > 0 ? kSecondsOfRuns / once : kMostRuns;
     return static_cast<int>(std::clamp(runs, double{kFewestRuns}, double{kMostRuns}));
   }
 
-  void lay_out(const Measurable& op, Bytes workspace) {
-    Bytes needed = align_up(workspace, kAlignment);
+  // As steps run there: recorded, where the device can. As many at once as waiting for them does not matter.
+  double on_device(const std::function<void()>& run) {
+    device_->synchronize();
+    const double once = seconds_of([&] {
+      run();
+      device_->synchronize();
+    });
+    const int at_once = static_cast<int>(std::clamp(kSecondsOfLaunch / once, 1.0, double{kMostAtOnce}));
+    const auto enqueue = [&] {
+      for (int i = 0; i < at_once; ++i) run();
+    };
+    const std::unique_ptr<CapturedWork> captured = device_->capture(enqueue);
+    std::vector<double> launches(kFewestRuns);
+    for (double& seconds : launches)
+      seconds = seconds_of([&] {
+        captured ? captured->launch() : enqueue();
+        device_->synchronize();
+      });
+    return median(std::move(launches)) / at_once;
+  }
+
+  // Filled on the host, which on the CPU is the block itself.
+  void lay_out(const Measurable& op) {
+    const Bytes workspace = registry_.workspace(op.entry.kind, op.shape);
+    Bytes needed = align_up(Bytes{sizeof(StepScalars)}, kAlignment) + align_up(workspace, kAlignment);
     for (const TensorType& type : op.shape.inputs) needed += padded(type);
     for (const TensorType& type : op.shape.outputs) needed += padded(type);
     if (block_.size() < needed) {
       block_ = {};
-      block_ = memory_.allocate(needed);
+      staged_ = {};
+      block_ = (device_ ? device_->memory() : memory_).allocate(needed);
+      if (device_) staged_ = device_->staging().allocate(needed);
     }
-    std::byte* next = block_.data();
+    std::byte* const host = device_ ? staged_.data() : block_.data();
+    std::int64_t next = 0;
     const auto take = [&next](Bytes size) { return std::exchange(next, next + align_up(size, kAlignment).value); };
+    const auto filled = [&](const TensorType& type) {
+      const std::int64_t at = take(bytes_of(type));
+      fill(host + at, type);
+      return at;
+    };
+    const std::int64_t scalars = take(Bytes{sizeof(StepScalars)});
+    std::construct_at(reinterpret_cast<StepScalars*>(host + scalars),
+                      StepScalars{.seed = 1, .step = 1, .learning_rate = 0, .loss_terms = 1});
+    scalars_ = block_.data() + scalars;
     std::vector<std::byte*> inputs;
-    for (const TensorType& type : op.shape.inputs) {
-      inputs.push_back(take(bytes_of(type)));
-      fill(inputs.back(), type);
+    const OpDefinition& definition = registry_.at(op.entry.kind);
+    for (std::size_t i = 0; i < op.shape.inputs.size(); ++i) {
+      const TensorType& type = op.shape.inputs[i];
+      const std::int64_t at = filled(type);
+      if (type.dtype == DType::i32 && definition.fullest)
+        definition.fullest(op.shape, i,
+                           {reinterpret_cast<std::int32_t*>(host + at), static_cast<std::size_t>(element_count(type))});
+      inputs.push_back(block_.data() + at);
     }
     inputs_.assign(inputs.begin(), inputs.end());
     outputs_.clear();
     for (std::size_t i = 0; i < op.shape.outputs.size(); ++i) {
       const int input = op.same_as_input[i];
-      outputs_.push_back(input >= 0 ? inputs[static_cast<std::size_t>(input)] : take(bytes_of(op.shape.outputs[i])));
-      if (input < 0) fill(outputs_.back(), op.shape.outputs[i]);
+      outputs_.push_back(input >= 0 ? inputs[static_cast<std::size_t>(input)]
+                                    : block_.data() + filled(op.shape.outputs[i]));
     }
-    workspace_ = workspace > Bytes{} ? take(workspace) : nullptr;
+    if (device_) device_->copy_in(block_.data(), host, Bytes{next});
+    workspace_ = workspace > Bytes{} ? block_.data() + take(workspace) : nullptr;
   }
 
   // Floats in [0.25, 0.75): some are variances, and none may grow to infinity or shrink to a denormal, which would be
@@ -97,8 +152,11 @@ class Bench {
     }
   }
 
+  const OpRegistry& registry_;
+  Device* device_;
   HostMemory memory_;
-  MemoryBlock block_;
+  MemoryBlock block_, staged_;
+  const std::byte* scalars_ = nullptr;
   std::vector<const std::byte*> inputs_;
   std::vector<std::byte*> outputs_;
   std::byte* workspace_ = nullptr;
@@ -160,19 +218,21 @@ class Collection {
 
 }  // namespace
 
-CalibrationTable calibrate(const std::vector<PlanRequest>& variants, const OpRegistry& registry) {
+CalibrationTable calibrate(const std::vector<PlanRequest>& variants, const OpRegistry& registry, Device* device) {
   if (variants.empty()) throw InvalidArgument("calibrate: there is no program to measure the ops of");
-  if (const DeviceDescription& device = variants.front().device; device.backend != "cpu")
-    throw InvalidArgument("calibrate: ops are measured on the CPU only, the plan is for '" + device.name + "'");
+  const DeviceDescription& description = variants.front().device;
+  if ((description.backend == "cpu") != (device == nullptr))
+    throw InvalidArgument("calibrate: the plan is for '" + description.name + "', to be measured on " +
+                          (device ? "'" + std::string(device->name()) + "'" : "the CPU"));
   const Collection collection(variants, registry);
-  Bench bench;
+  Bench bench(registry, device);
   std::vector<CalibrationEntry> entries;
   for (const Measurable& op : collection.ops()) {
     entries.push_back(op.entry);
     // Whole nanoseconds: the clock has no more, and files stay short.
-    entries.back().seconds = std::max(1.0, std::round(1e9 * bench.median_seconds(op, registry))) / 1e9;
+    entries.back().seconds = std::max(1.0, std::round(1e9 * bench.median_seconds(op))) / 1e9;
   }
-  return {this_place(variants.front().device, registry), std::move(entries)};
+  return {this_place(description, registry), std::move(entries)};
 }
 
 std::size_t count_unmeasured(const CalibrationTable& table, const std::vector<PlanRequest>& variants,

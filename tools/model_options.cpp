@@ -51,8 +51,9 @@ std::vector<std::int64_t> parse_cut(const std::string& text, std::int64_t batch)
 }
 
 CalibrationTable measure(const std::vector<PlanRequest>& requests) {
+  const std::unique_ptr<Device> device = open_device(requests.front().device);
   const auto start = std::chrono::steady_clock::now();
-  CalibrationTable table = calibrate(requests, registry());
+  CalibrationTable table = calibrate(requests, registry(), device.get());
   const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
   std::fprintf(stderr, "calibration: %zu ops measured in %.1f s\n", table.entries().size(), taken.count());
   return table;
@@ -155,7 +156,7 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "conv", "off"}));
   app.add_flag("--calibrate", options.calibrate,
-               "measure the ops on this machine first; predicted times are then measured ones, not a roofline's");
+               "measure the ops on this machine or its device first; predicted times are then measured ones, not a roofline's");
   app.add_option("--calibration", options.calibration,
                  "the table of measured ops: read, or with --calibrate written (else beside the plan)");
   add_device_options(app, options.device);

@@ -86,6 +86,36 @@ TEST_F(OpRules, TapConvolutionsRefuseHeadsKernelsAndRatesThatCannotBe) {
               HasSubstr("other batches"));
 }
 
+// What calibration fills integers with: an op that finds no sentence would be measured as one that does nothing.
+TEST_F(OpRules, MeasuredSentencesAreFullAndTokensDiffer) {
+  using Shape = std::vector<std::int64_t>;
+  const auto filled = [&](const char* kind, const std::vector<Shape>& inputs, std::size_t input) {
+    OpShape shape;
+    for (const Shape& one : inputs) shape.inputs.push_back({DType::f32, one, true});
+    shape.outputs.push_back({DType::f32, {3, 4}});
+    std::vector<std::int32_t> values(6, 0);
+    registry_.at(kind).fullest(shape, input, values);
+    return values;
+  };
+  const Shape rows{6, 5, 8}, columns{6, 7, 8}, ids{6, 5}, lengths{6}, logits{6, 5, 3}, table{3, 8};
+  const std::vector<std::int32_t> fives(6, 5), sevens(6, 7), zeros(6, 0), tokens{0, 1, 2, 0, 1, 2};
+  EXPECT_EQ(filled("attention", {rows, columns, columns, lengths, lengths}, 3), fives);
+  EXPECT_EQ(filled("attention", {rows, columns, columns, lengths, lengths}, 4), sevens);
+  const std::vector<Shape> back{rows, rows, columns, columns, logits, lengths, lengths};
+  EXPECT_EQ(filled("attention_backward", back, 5), fives);
+  EXPECT_EQ(filled("attention_backward", back, 6), sevens);
+  for (const std::string kind : {"dynamic_conv", "light_conv"}) {
+    EXPECT_EQ(filled(kind.c_str(), {rows, logits, lengths}, 2), fives);
+    EXPECT_EQ(filled((kind + "_backward").c_str(), {rows, rows, logits, lengths}, 3), fives);
+  }
+  EXPECT_EQ(filled("vocabulary_loss", {rows, table, ids, lengths}, 3), fives);
+  EXPECT_EQ(filled("vocabulary_loss", {rows, table, ids, lengths}, 2), zeros);
+  EXPECT_EQ(filled("embedding", {ids, lengths, table}, 1), fives);
+  EXPECT_EQ(filled("embedding", {ids, lengths, table}, 0), tokens);
+  EXPECT_EQ(filled("embedding_backward", {ids, lengths, rows}, 1), fives);
+  EXPECT_EQ(filled("embedding_backward", {ids, lengths, rows}, 0), tokens);
+}
+
 TEST_F(OpRules, StepsOfADecoderRefusePoolsAndAncestorsThatDoNotFit) {
   const TensorType position{DType::i32, {1}, false}, x = batched({3, 4, 12});
   const Attributes taps{{"heads", std::int64_t{2}}, {"kernel", std::int64_t{5}}};

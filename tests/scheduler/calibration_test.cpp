@@ -6,6 +6,7 @@
 #include <chrono>
 #include <map>
 
+#include "recording_device.h"
 #include "thimble/planner.h"
 #include "tiny_ops.h"
 
@@ -178,6 +179,24 @@ TEST(Calibrate, MeasuresEachPartOfEachCut) {
   EXPECT_THROW(calibrate({}, registry), InvalidArgument);
 }
 
+// Recorded, with everything in the device's memory.
+TEST(Calibrate, MeasuresOnTheDeviceThatAPlanIsFor) {
+  OpRegistry registry = tiny_registry();
+  add_recorded_kernels(registry, "recording");
+  registry.set_engine("tiny", "1", "recording");
+  std::vector<PlanRequest> variants = variants_of(step_graph(registry, chain(registry)), {{8}, {4, 4}});
+  for (PlanRequest& variant : variants) variant.device.name = variant.device.backend = "recording";
+  RecordingDevice device;
+  const CalibrationTable table = calibrate(variants, registry, &device);
+  EXPECT_EQ(count_unmeasured(table, variants, registry), 0U);
+  EXPECT_EQ(static_cast<std::size_t>(device.captures), table.entries().size());
+  EXPECT_EQ(table.place(), this_place(variants[0].device, registry));
+  EXPECT_THROW(calibrate(variants, registry), InvalidArgument);
+  variants.resize(1);
+  variants[0].device = {};
+  EXPECT_THROW(calibrate(variants, registry, &device), InvalidArgument);
+}
+
 // What a kernel is given looks like what the runtime gives: aligned, its own, and a new version over the old one.
 TEST(Calibrate, GivesKernelsHarmlessBuffers) {
   OpRegistry registry;
@@ -187,6 +206,10 @@ TEST(Calibrate, GivesKernelsHarmlessBuffers) {
     return std::vector<OutputSpec>{{"", types.at(0), Role::activation}, {"new", types.at(1), Role::statistic, 1}};
   };
   op.workspace = [](const OpShape&) { return Bytes{100}; };
+  op.fullest = [](const OpShape& s, std::size_t input, std::span<std::int32_t> values) {
+    EXPECT_EQ(values.size(), static_cast<std::size_t>(s.inputs[input].shape[0]));
+    if (input == 3) std::fill(values.begin(), values.end(), 7);
+  };
   int runs = 0;
   op.make_kernel = kernel([&runs](const OpShape& s, const KernelArguments& a) {
     ++runs;
@@ -197,6 +220,7 @@ TEST(Calibrate, GivesKernelsHarmlessBuffers) {
     EXPECT_NE(a.outputs[0], a.inputs[0]);
     for (std::size_t i = 0; i < count_of(s.inputs[0]); ++i) EXPECT_TRUE(in(a, 0)[i] >= 0.25F && in(a, 0)[i] < 0.75F);
     EXPECT_EQ(*reinterpret_cast<const std::int32_t*>(a.inputs[2]), 0);
+    for (int i = 0; i < kBatch; ++i) EXPECT_EQ(reinterpret_cast<const std::int32_t*>(a.inputs[3])[i], 7);
     EXPECT_EQ(a.samples, (HalfOpen{0, 8}));
     EXPECT_FALSE(a.first_microbatch);
     std::memset(a.workspace, 0xFF, 100);
@@ -206,7 +230,8 @@ TEST(Calibrate, GivesKernelsHarmlessBuffers) {
   auto [graph, x] = start();
   const TensorId state = graph.add_input("state", {DType::f32, {1}}, Role::statistic);
   const TensorId labels = graph.add_input("labels", {DType::i32, {kBatch}, true}, Role::input);
-  graph.add_op(registry, "probe", "probe", {x, state, labels});
+  const TensorId lengths = graph.add_input("lengths", {DType::i32, {kBatch}, true}, Role::input);
+  graph.add_op(registry, "probe", "probe", {x, state, labels, lengths});
   calibrate(variants_of(graph, {{8}}), registry);
   EXPECT_GE(runs, 2);
 }

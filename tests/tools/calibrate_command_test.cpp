@@ -22,6 +22,17 @@ TEST_F(Command, CalibratesOnceAndPlansTheSameFromTheFile) {
   EXPECT_EQ(thimble("replay " + in("plan.json")).code, 0);
 }
 
+// Ops on sentences look at the lengths: with none to be found they would do nothing, or refuse.
+TEST_F(Command, TextIsCalibratedToo) {
+  const std::string model = "plan dynamicconv --channels 32 --hidden 64 --heads 2 --max-tokens 200 --longest 40 ";
+  ASSERT_EQ(thimble(model + "--calibrate -o " + in("plan.json")).code, 0);
+  const std::string table = read(in("plan.calibration.json"));
+  for (const char* kind :
+       {"\"attention_backward\"", "\"dynamic_conv\"", "\"embedding_backward\"", "\"vocabulary_loss\""})
+    EXPECT_NE(table.find(kind), std::string::npos) << kind;
+  EXPECT_EQ(thimble(model + "--calibration " + in("plan.calibration.json")).code, 0);
+}
+
 TEST_F(Command, WithoutATableThePlanSaysSo) {
   ASSERT_EQ(thimble("plan " + std::string(kModel) + "-o " + in("plan.json")).code, 0);
   EXPECT_TRUE(Json::parse(read(in("plan.json"))).at("calibration").is_null());

@@ -45,10 +45,22 @@ TEST_F(Command, APlanForAGpuDoesNotTrainWithoutOne) {
   EXPECT_THAT(planned.output, HasSubstr("device 'h200': "));
 }
 
+TEST_F(Command, OpsAreMeasuredOnTheDeviceOfThePlan) {
+  const std::string small = "plan wrn-10-1 --batch 2 --device ";
+  ASSERT_EQ(thimble(small + "emulated --calibrate -o " + in("plan.json")).code, 0);
+  const std::string table = " --calibration " + in("plan.calibration.json");
+  EXPECT_EQ(thimble(small + "emulated" + table).code, 0);
+  EXPECT_EQ(thimble(small + "h200" + table).code, 1) << "measured elsewhere";
+  const Result there = thimble(small + "h200 --calibrate", true);
+  if (there.code != 0) {
+    EXPECT_EQ(there.code, 1);
+    EXPECT_THAT(there.output, HasSubstr("device 'h200': "));
+  }
+}
+
 TEST_F(Command, OptionsOfOtherDevicesAreRefused) {
-  for (const char* arguments :
-       {"plan wrn-10-1 --math tf32", "plan wrn-10-1 --device h200 --threads 3", "plan wrn-10-1 --device abacus",
-        "plan wrn-10-1 --device h200 --math int3", "plan wrn-10-1 --device h200 --budget 20MB --calibrate"})
+  for (const char* arguments : {"plan wrn-10-1 --math tf32", "plan wrn-10-1 --device h200 --threads 3",
+                                "plan wrn-10-1 --device abacus", "plan wrn-10-1 --device h200 --math int3"})
     EXPECT_EQ(thimble(arguments).code, 2) << arguments;
 }
 

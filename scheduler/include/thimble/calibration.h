@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "thimble/device.h"
 #include "thimble/op_registry.h"
 #include "thimble/plan.h"
 
@@ -71,9 +72,12 @@ std::string write_calibration(const CalibrationTable& table);
 CalibrationTable read_calibration(std::string_view text, std::string_view name, const CalibrationPlace& here);
 
 /// Runs the kernel of every op that the variants' first programs hold, for every size of part of their cuts and for
-/// the whole batch, each shape once: the median of a number of runs that does not depend on the clock. Takes memory
-/// of its own, as much as the largest op needs. Views and ops without a kernel are left out.
-CalibrationTable calibrate(const std::vector<PlanRequest>& variants, const OpRegistry& registry);
+/// the whole batch, each shape once: on the CPU (no `device`) the median of a number of runs that does not depend on
+/// the clock, on a device, which has to be the variants', that of five launches of as many recorded runs as take a
+/// millisecond. Takes memory of its own there, as much as the largest op needs. Views and ops without a kernel are left
+/// out. Throws InvalidArgument where there is no variant, or where it is for another kind of device.
+CalibrationTable calibrate(const std::vector<PlanRequest>& variants, const OpRegistry& registry,
+                           Device* device = nullptr);
 
 /// How many of the shapes that `calibrate` would measure the table lacks.
 std::size_t count_unmeasured(const CalibrationTable& table, const std::vector<PlanRequest>& variants,
