@@ -37,30 +37,28 @@ std::vector<std::int32_t> last_reads(const Graph& graph, const Sequence& sequenc
 
 std::vector<RematStep> with_frees(const Graph& graph, const Sequence& sequence) {
   const std::vector<std::int32_t> last = last_reads(graph, sequence);
-  std::vector<std::size_t> end(sequence.size() + 1, 0);  // of the tensors freed behind each position
+  std::vector<std::size_t> first(sequence.size() + 1, 0);  // of the tensors freed behind each position
   std::size_t output = 0;
   const auto behind = [&](std::size_t p) { return last[output] == kUnused ? p : index(last[output]); };
   for (std::size_t p = 0; p < sequence.size(); ++p)
-    for (std::size_t i = 0; i < graph.out[index(sequence[p])].size(); ++i, ++output) ++end[behind(p)];
-  end.back() = 0;  // kept to the end
-  std::partial_sum(end.begin(), end.end(), end.begin());
-  std::vector<std::int32_t> freed(end.back());
-  std::vector<std::size_t> to(end.begin(), end.end() - 1);
+    for (std::size_t i = 0; i < graph.out[index(sequence[p])].size(); ++i, ++output) ++first[behind(p)];
+  first.back() = 0;  // kept to the end
+  std::partial_sum(first.begin(), first.end(), first.begin());
+  std::vector<std::int32_t> freed(first.back());
   output = 0;
   for (std::size_t p = 0; p < sequence.size(); ++p)
     for (const std::int32_t t : graph.out[index(sequence[p])]) {
       const std::size_t when = behind(p);
-      if (when < sequence.size()) freed[--to[when]] = graph.tensor_id[index(t)];
+      if (when < sequence.size()) freed[--first[when]] = graph.tensor_id[index(t)];
       ++output;
     }
   std::vector<RematStep> steps;
   steps.reserve(sequence.size() + freed.size());
   for (std::size_t p = 0; p < sequence.size(); ++p) {
     steps.push_back({RematStep::Kind::compute, graph.op_id[index(sequence[p])]});
-    const auto first = freed.begin() + static_cast<std::ptrdiff_t>(to[p]);
-    const auto behind_last = freed.begin() + static_cast<std::ptrdiff_t>(end[p]);
-    std::sort(first, behind_last);
-    for (auto t = first; t != behind_last; ++t) steps.push_back({RematStep::Kind::free, *t});
+    std::sort(freed.begin() + static_cast<std::ptrdiff_t>(first[p]),
+              freed.begin() + static_cast<std::ptrdiff_t>(first[p + 1]));
+    for (std::size_t i = first[p]; i < first[p + 1]; ++i) steps.push_back({RematStep::Kind::free, freed[i]});
   }
   return steps;
 }

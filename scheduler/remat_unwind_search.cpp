@@ -89,32 +89,32 @@ void Unwinder::grow(Bucket& bucket, std::size_t pending) {
 }
 
 void Unwinder::keep_best(std::vector<State>& states) const {
-  std::sort(states.begin(), states.end(),
-            [](const State& a, const State& b) { return std::tie(a.key, a.cost) < std::tie(b.key, b.cost); });
+  std::stable_sort(states.begin(), states.end(),
+                   [](const State& a, const State& b) { return std::tie(a.key, a.cost) < std::tie(b.key, b.cost); });
   std::unordered_set<std::uint64_t> seen;
   std::size_t kept = 0;
-  for (State& s : states) {
+  for (const State& s : states) {
     if (kept == style_.width) break;
     if (s.cost >= cap_ || !seen.insert(s.hash).second) continue;
-    std::swap(states[kept++], s);
+    states[kept++] = s;
   }
   states.resize(kept);
 }
 
 // Every state by every op that nobody pending waits for.
 void Unwinder::spread(Bucket& bucket, Bucket& next) {
-  for (const State& s : bucket.states) {
+  for (std::size_t i = 0; i < bucket.states.size(); ++i) {
+    const State& s = bucket.states[i];
     Set ops;
     s.required.for_each([&](std::int32_t t) { ops.add(maker(t)); });
-    const auto from = static_cast<std::int32_t>(next.parents.size());
     ops.for_each([&](std::int32_t op) {
       if (is_awaited(op, s.pending)) return;
       if (style_.sheds_all() && held_while(op, s) > room_) return;
       const std::int64_t held = s.held + added(op, s.required) - gone(op, s.required);
-      next.children.push_back({key_of(s.cost + cost_of(op), held), from, op});
+      next.children.push_back({key_of(s.cost + cost_of(op), held), static_cast<std::int32_t>(i), op});
     });
-    next.parents.push_back(s);
   }
+  next.parents.swap(bucket.states);
 }
 
 // Sheds until an op fits.

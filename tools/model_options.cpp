@@ -155,8 +155,9 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
          "off, auto: normalisation and ReLU as one op, conv: the convolution behind them too; a budget tries both")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "conv", "off"}));
-  app.add_flag("--calibrate", options.calibrate,
-               "measure the ops on this machine or its device first; predicted times are then measured ones, not a roofline's");
+  app.add_flag(
+      "--calibrate", options.calibrate,
+      "measure the ops on this machine or its device first; predicted times are then measured ones, not a roofline's");
   app.add_option("--calibration", options.calibration,
                  "the table of measured ops: read, or with --calibrate written (else beside the plan)");
   add_device_options(app, options.device);

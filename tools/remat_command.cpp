@@ -48,8 +48,10 @@ int run_remat(const RematCommandOptions& options) {
   const std::string text = gunzip(read_file(options.graph), kLargestFile, options.graph);
   const RematProblem problem = read_remat_problem(text, options.graph);
   const RematResult result = solve_remat(problem, budget, {.solver = options.solver});
-  if (!options.output.empty() && result.cost) write_file(options.output, write_remat_result(result, budget));
-  std::cout << (options.json ? write_remat_result(result, budget) : report(problem, result, budget));
+  const bool is_kept = !options.output.empty() && result.cost;
+  const std::string document = is_kept || options.json ? write_remat_result(result, budget) : "";
+  if (is_kept) write_file(options.output, document);
+  std::cout << (options.json ? document : report(problem, result, budget));
   if (result.cost) return kDone;
   return result.status == RematStatus::infeasible ? kHonestNo : kFailed;
 }

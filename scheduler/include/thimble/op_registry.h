@@ -131,8 +131,8 @@ struct OpDefinition {
   /// kAddsToLast is added to the last input (one more than without), as a new version of that.
   bool may_accumulate = false;
   int accumulated_output = 0;
-  /// Fills input `i`, of integers, with what makes the op do all that it may, as full sentences do: to be measured. Empty
-  /// means zeros, which are a class, a token, a mask.
+  /// Fills input `i`, of integers, with what makes the op do all that it may, as full sentences do: to be measured.
+  /// Empty means zeros, which are a class, a token, a mask.
   std::function<void(const OpShape&, std::size_t, std::span<std::int32_t>)> fullest = {};
   /// Of an op that adds input 0, in every microbatch, to what its output is a version of: the kind that does the rest
   /// of it in the first microbatch. Takes the other inputs.
