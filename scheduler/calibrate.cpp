@@ -14,8 +14,10 @@
 namespace thimble {
 namespace {
 
-constexpr double kSecondsOfRuns = 0.02;  // by the roofline: how often an op runs does not depend on the clock
-constexpr int kFewestRuns = 5, kMostRuns = 25;
+constexpr int kRounds = 9;  // through all ops, one after the other: what disturbs the machine meets an op once or twice
+constexpr Bytes kMostSwept{64 << 20};  // before each run on the CPU: more than a core's share of the caches
+
+constexpr int kRoundsOnDevice = 3;          // nobody else is there
 constexpr double kSecondsOfLaunch = 0.001;  // on a device: of the runs that are enqueued at once
 constexpr int kMostAtOnce = 40;
 
@@ -24,9 +26,11 @@ Bytes padded(const TensorType& type) { return align_up(bytes_of(type), kAlignmen
 struct Measurable {
   CalibrationEntry entry;
   OpShape shape;
+  std::vector<char> just_made;     // of each input: by the op before
   std::vector<int> same_as_input;  // of each output: the input that it is a new version of, or -1
   std::int64_t samples = 0;
   std::int64_t batch = 0;
+  Bytes swept;  // what a step writes between two uses of a tensor
 };
 
 double seconds_of(const std::function<void()>& work) {
@@ -35,18 +39,20 @@ double seconds_of(const std::function<void()>& work) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-double median(std::vector<double> runs) {
-  std::nth_element(runs.begin(), runs.begin() + static_cast<std::ptrdiff_t>(runs.size() / 2), runs.end());
-  return runs[runs.size() / 2];
+// Disturbances only add.
+double lower_quartile(std::vector<double> runs) {
+  const auto at = runs.begin() + static_cast<std::ptrdiff_t>(runs.size() / 4);
+  std::nth_element(runs.begin(), at, runs.end());
+  return *at;
 }
 
 // What the runtime would hand out: one block, each tensor at an aligned address, new versions over old ones.
 class Bench {
  public:
-  Bench(const OpRegistry& registry, Device* device) : registry_(registry), device_(device) {}
+  Bench(const OpRegistry& registry, Device* device)
+      : registry_(registry), device_(device), swept_(device ? 0 : static_cast<std::size_t>(kMostSwept.value)) {}
 
-  double median_seconds(const Measurable& op) {
-    const auto kernel = registry_.make_kernel(op.entry.kind, op.shape);
+  double seconds(const Measurable& op, Kernel& kernel) {
     lay_out(op);
     // Not the first microbatch: sums are read too.
     const KernelArguments arguments{inputs_,
@@ -57,40 +63,43 @@ class Bench {
                                     op.batch,
                                     /*first_microbatch=*/false,
                                     device_ ? device_->stream() : nullptr};
-    const auto run = [&] { kernel->run(arguments); };
-    run();  // touches pages, starts threads, makes what libraries keep
+    const auto run = [&] { kernel.run(arguments); };
     if (device_) return on_device(run);
-    std::vector<double> runs(static_cast<std::size_t>(runs_of(op)));
-    for (double& seconds : runs) seconds = seconds_of(run);
-    return median(std::move(runs));
+    sweep_caches(op);
+    return seconds_of(run);
   }
 
  private:
-  int runs_of(const Measurable& op) const {
-    const double once = predicted_seconds(registry_.cost(op.entry.kind, op.shape), op.shape.device);
-    const double runs = once > 0 ? kSecondsOfRuns / once : kMostRuns;
-    return static_cast<int>(std::clamp(runs, double{kFewestRuns}, double{kMostRuns}));
+  // As a step finds them: with what the op before has made, and little else.
+  void sweep_caches(const Measurable& op) {
+    const auto next = static_cast<std::byte>(static_cast<int>(swept_[0]) + 1);
+    std::fill_n(swept_.begin(), op.swept.value, next);
+    for (std::size_t i = 0; i < inputs_.size(); ++i)
+      if (op.just_made[i]) read(inputs_[i], bytes_of(op.shape.inputs[i]));
+  }
+
+  static void read(const volatile std::byte* data, Bytes size) {
+    constexpr std::int64_t kLine = 64;
+    for (std::int64_t at = 0; at < size.value; at += kLine) static_cast<void>(data[at]);
   }
 
   // As steps run there: recorded, where the device can. As many at once as waiting for them does not matter.
   double on_device(const std::function<void()>& run) {
-    device_->synchronize();
-    const double once = seconds_of([&] {
-      run();
-      device_->synchronize();
-    });
-    const int at_once = static_cast<int>(std::clamp(kSecondsOfLaunch / once, 1.0, double{kMostAtOnce}));
+    const auto wait_for = [&](const std::function<void()>& work) {
+      return seconds_of([&] {
+        work();
+        device_->synchronize();
+      });
+    };
+    wait_for(run);  // makes what libraries keep
+    const int at_once = static_cast<int>(std::clamp(kSecondsOfLaunch / wait_for(run), 1.0, double{kMostAtOnce}));
     const auto enqueue = [&] {
       for (int i = 0; i < at_once; ++i) run();
     };
     const std::unique_ptr<CapturedWork> captured = device_->capture(enqueue);
-    std::vector<double> launches(kFewestRuns);
-    for (double& seconds : launches)
-      seconds = seconds_of([&] {
-        captured ? captured->launch() : enqueue();
-        device_->synchronize();
-      });
-    return median(std::move(launches)) / at_once;
+    const auto launch = [&] { captured ? captured->launch() : enqueue(); };
+    wait_for(launch);  // takes the record there
+    return wait_for(launch) / at_once;
   }
 
   // Filled on the host, which on the CPU is the block itself.
@@ -155,6 +164,7 @@ class Bench {
   const OpRegistry& registry_;
   Device* device_;
   HostMemory memory_;
+  std::vector<std::byte> swept_;
   MemoryBlock block_, staged_;
   const std::byte* scalars_ = nullptr;
   std::vector<const std::byte*> inputs_;
@@ -180,30 +190,43 @@ class Collection {
 
  private:
   void add(const Graph& graph, const std::set<std::int64_t>& parts, const DeviceDescription& device) {
-    for (std::size_t i = 0; i < graph.ops.size(); ++i) {
-      const auto id = static_cast<OpId>(i);
-      const OpDefinition& definition = registry_.at(graph.ops[id].kind);
-      if (definition.view || !definition.make_kernel) continue;
-      const bool is_update = graph.ops[id].phase == Phase::update;
-      for (std::int64_t samples : is_update ? std::set{graph.batch} : parts) add(graph, id, samples, device);
+    for (std::int64_t samples : parts) {
+      const Bytes swept = std::min(kMostSwept, Bytes{bytes_made(graph, samples).value / 2});
+      for (std::size_t i = 0; i < graph.ops.size(); ++i) {
+        const auto id = static_cast<OpId>(i);
+        const OpDefinition& definition = registry_.at(graph.ops[id].kind);
+        if (definition.view || !definition.make_kernel) continue;
+        const bool is_update = graph.ops[id].phase == Phase::update;
+        add(graph, id, is_update ? graph.batch : samples, swept, device);
+      }
     }
   }
 
-  void add(const Graph& graph, OpId id, std::int64_t samples, const DeviceDescription& device) {
+  static Bytes bytes_made(const Graph& graph, std::int64_t samples) {
+    Bytes sum;
+    for (const Op& op : graph.ops)
+      for (TensorId output : op.outputs) sum += bytes_of(with_samples(graph.tensors[output].type, samples));
+    return sum;
+  }
+
+  void add(const Graph& graph, OpId id, std::int64_t samples, Bytes swept, const DeviceDescription& device) {
     const OpShape shape = shape_of(graph, id, samples, device);
-    add(graph, id, samples, shape);
+    add(graph, id, samples, swept, shape);
     for (Attributes& attributes : registry_.faster(graph.ops[id].kind, shape)) {
       OpShape other = shape;
       other.attributes = std::move(attributes);
-      add(graph, id, samples, std::move(other));
+      add(graph, id, samples, swept, std::move(other));
     }
   }
 
-  void add(const Graph& graph, OpId id, std::int64_t samples, OpShape shape) {
+  void add(const Graph& graph, OpId id, std::int64_t samples, Bytes swept, OpShape shape) {
     const Op& op = graph.ops[id];
     CalibrationEntry entry{op.kind, shape.attributes, shape.inputs, shape.outputs};
     if (!known_.insert(calibration_key(entry)).second) return;
-    Measurable one{std::move(entry), std::move(shape), {}, samples, graph.batch};
+    Measurable one{std::move(entry), std::move(shape), {}, {}, samples, graph.batch, swept};
+    const auto before = static_cast<OpId>(static_cast<std::int64_t>(id) - 1);
+    for (TensorId input : op.inputs)
+      one.just_made.push_back(before != kNoOp && graph.tensors[input].producer == before);
     for (TensorId output : op.outputs) {
       const auto old = std::find(op.inputs.begin(), op.inputs.end(), graph.tensors[output].version_of);
       one.same_as_input.push_back(old == op.inputs.end() ? -1 : static_cast<int>(old - op.inputs.begin()));
@@ -226,11 +249,17 @@ CalibrationTable calibrate(const std::vector<PlanRequest>& variants, const OpReg
                           (device ? "'" + std::string(device->name()) + "'" : "the CPU"));
   const Collection collection(variants, registry);
   Bench bench(registry, device);
+  const std::vector<Measurable>& ops = collection.ops();
+  std::vector<std::unique_ptr<Kernel>> kernels;
+  for (const Measurable& op : ops) kernels.push_back(registry.make_kernel(op.entry.kind, op.shape));
+  std::vector<std::vector<double>> seconds(ops.size());
+  for (int round = 0; round < (device ? kRoundsOnDevice : kRounds); ++round)
+    for (std::size_t i = 0; i < ops.size(); ++i) seconds[i].push_back(bench.seconds(ops[i], *kernels[i]));
   std::vector<CalibrationEntry> entries;
-  for (const Measurable& op : collection.ops()) {
-    entries.push_back(op.entry);
+  for (std::size_t i = 0; i < ops.size(); ++i) {
+    entries.push_back(ops[i].entry);
     // Whole nanoseconds: the clock has no more, and files stay short.
-    entries.back().seconds = std::max(1.0, std::round(1e9 * bench.median_seconds(op))) / 1e9;
+    entries.back().seconds = std::max(1.0, std::round(1e9 * lower_quartile(std::move(seconds[i])))) / 1e9;
   }
   return {this_place(description, registry), std::move(entries)};
 }

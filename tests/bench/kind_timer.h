@@ -1,4 +1,4 @@
-// Where a step's time goes: milliseconds, GFLOP/s and GB/s by op kind.
+// Where a step's time goes: milliseconds, measured and predicted, GFLOP/s and GB/s by op kind.
 //
 //   KindTimer timer(runtime, registry, runtime.plan().program("train"));
 //   timer.measure(5, [&] { trainer.step(); });
@@ -11,15 +11,17 @@
 #include <map>
 #include <string>
 
+#include "thimble/calibration.h"
 #include "thimble/runtime.h"
 
 namespace thimble {
 
 class KindTimer {
  public:
-  /// All three have to outlive it.
-  KindTimer(Runtime& runtime, const OpRegistry& registry, const Program& program)
-      : runtime_(runtime), registry_(registry), program_(program) {}
+  /// All have to outlive it. Predicted is by `table` where there is one, else by the roofline of the plan's device.
+  KindTimer(Runtime& runtime, const OpRegistry& registry, const Program& program,
+            const CalibrationTable* table = nullptr)
+      : runtime_(runtime), registry_(registry), program_(program), table_(table) {}
 
   /// Runs `step`, which runs the program once, `steps` times.
   void measure(int steps, const std::function<void()>& step) {
@@ -37,23 +39,26 @@ class KindTimer {
   double milliseconds() const { return milliseconds_; }  ///< of one step
 
   void print() const {
-    std::printf("%-28s %6s %9s %6s %9s %8s\n", "kind", "calls", "ms/step", "%", "GFLOP/s", "GB/s");
-    double sum = 0;
+    std::printf("%-28s %6s %9s %9s %6s %9s %8s\n", "kind", "calls", "ms/step", "predicted", "%", "GFLOP/s", "GB/s");
+    double sum = 0, predicted_sum = 0;
     for (const auto& [kind, total] : totals_) {
       const double ms = total.milliseconds / steps_;
+      const double predicted = 1e3 * total.predicted / steps_;
       sum += ms;
-      std::printf("%-28s %6lld %9.2f %6.1f %9.1f %8.1f\n", kind.c_str(), static_cast<long long>(total.calls / steps_),
-                  ms, 100 * ms / milliseconds_, total.flops / total.milliseconds / 1e6,
-                  total.bytes / total.milliseconds / 1e6);
+      predicted_sum += predicted;
+      std::printf("%-28s %6lld %9.2f %9.2f %6.1f %9.1f %8.1f\n", kind.c_str(),
+                  static_cast<long long>(total.calls / steps_), ms, predicted, 100 * ms / milliseconds_,
+                  total.flops / total.milliseconds / 1e6, total.bytes / total.milliseconds / 1e6);
     }
-    std::printf("%-28s %6s %9.2f %6.1f\n", "outside kernels", "", milliseconds_ - sum,
+    std::printf("%-28s %6s %9.2f %9s %6.1f\n", "outside kernels", "", milliseconds_ - sum, "",
                 100 * (milliseconds_ - sum) / milliseconds_);
+    std::printf("%-28s %6s %9.2f %9.2f\n", "step", "", milliseconds_, predicted_sum);
   }
 
  private:
   using Clock = std::chrono::steady_clock;
   struct Total {
-    double milliseconds = 0, flops = 0, bytes = 0;
+    double milliseconds = 0, flops = 0, bytes = 0, predicted = 0;
     std::int64_t calls = 0;
   };
 
@@ -67,6 +72,7 @@ class KindTimer {
     current_ = &totals_[program_.graph.ops[op].kind];
     current_->flops += cost.flops;
     current_->bytes += cost.bytes;
+    current_->predicted += op_seconds(program_.graph.ops[op].kind, shape, registry_, table_);
     ++current_->calls;
     since_ = Clock::now();
   }
@@ -80,6 +86,7 @@ class KindTimer {
   Runtime& runtime_;
   const OpRegistry& registry_;
   const Program& program_;
+  const CalibrationTable* table_;
   std::map<std::string, Total> totals_;
   Total* current_ = nullptr;
   Clock::time_point since_;

@@ -1,11 +1,14 @@
-// Where a training step's time goes: milliseconds, GFLOP/s and GB/s by op kind, against a roofline of this device.
-//   step_time [DEPTH WIDTH BATCH THREADS STEPS FUSE]    (default 28 2 100 2 6 auto; the first step is not counted)
+// Where the time of a plan's training step goes, by op kind: measured, and as the planner predicts it.
+//   thimble plan wrn-28-2 --batch 100 --budget 70MB --calibrate --calibration TABLE -o PLAN
+//   step_time PLAN [TABLE [STEPS]]    (6 steps, of which the first is not counted)
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <optional>
 #include <string>
 
 #include "kind_timer.h"
+#include "plan_file.h"
 #include "thimble/ops.h"
 #include "thimble/runtime.h"
 #include "thimble/trainer.h"
@@ -15,40 +18,34 @@ namespace {
 
 using namespace thimble;
 
-void run(const TrainingChoices& choices, int steps) {
+void run(const std::string& plan_path, const std::string& table_path, int steps) {
   OpRegistry registry;
   register_ops(registry);
-  const DataSets data = load_data("synthetic");
-  TrainingChoices sized = choices;
-  sized.train_samples = data.train.size();
-  sized.test_samples = data.test.size();
   HostMemory memory;
-  Runtime runtime(make_plan(request_training(sized, registry), registry), registry, memory);
+  Runtime runtime(read_plan_file(plan_path), registry, memory);
+  std::optional<CalibrationTable> table;
+  if (!table_path.empty())
+    table = read_calibration(read_file(table_path), table_path, this_place(runtime.plan().device, registry));
+  const DataSets data = load_data("synthetic");
   Trainer trainer(runtime, data.train, data.test, {.steps = steps});
   trainer.initialize();
   trainer.step();
 
-  KindTimer timer(runtime, registry, runtime.plan().program(kTrainProgram));
+  KindTimer timer(runtime, registry, runtime.plan().program(kTrainProgram), table ? &*table : nullptr);
   timer.measure(steps - 1, [&] { trainer.step(); });
   timer.print();
-  const double samples = static_cast<double>(runtime.plan().batch);
-  std::printf("one step %.1f ms, %.1f images/s\n", timer.milliseconds(), 1000 * samples / timer.milliseconds());
+  std::printf("%.1f images/s\n", 1000 * static_cast<double>(runtime.plan().batch) / timer.milliseconds());
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  const auto number = [&](int i, int value) { return argc > i ? std::atoi(argv[i]) : value; };
-  TrainingChoices choices;
-  choices.model.depth = number(1, 28);
-  choices.model.width = number(2, 2);
-  choices.batch = number(3, 100);
-  choices.device.threads = number(4, 2);
-  const std::string fuse = argc > 6 ? argv[6] : "auto";
-  choices.model.fuse = fuse != "off";
-  choices.fuse_convolutions = fuse == "conv";
+  if (argc < 2) {
+    std::fprintf(stderr, "usage: step_time PLAN [TABLE [STEPS]]\n");
+    return 2;
+  }
   try {
-    run(choices, number(5, 6));
+    run(argv[1], argc > 2 ? argv[2] : "", argc > 3 ? std::atoi(argv[3]) : 6);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return 1;

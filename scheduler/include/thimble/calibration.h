@@ -72,10 +72,11 @@ std::string write_calibration(const CalibrationTable& table);
 CalibrationTable read_calibration(std::string_view text, std::string_view name, const CalibrationPlace& here);
 
 /// Runs the kernel of every op that the variants' first programs hold, for every size of part of their cuts and for
-/// the whole batch, each shape once: on the CPU (no `device`) the median of a number of runs that does not depend on
-/// the clock, on a device, which has to be the variants', that of five launches of as many recorded runs as take a
-/// millisecond. Takes memory of its own there, as much as the largest op needs. Views and ops without a kernel are left
-/// out. Throws InvalidArgument where there is no variant, or where it is for another kind of device.
+/// the whole batch, each shape once in each of some rounds, and keeps the lower quartile. On the CPU (no `device`) the
+/// caches hold before a run what a step would have left there; on a device, which has to be the variants', a run is a
+/// launch of as many recorded runs as take a millisecond. Takes memory of its own there, as much as the largest op
+/// needs, and 64 MiB. Views and ops without a kernel are left out. Throws InvalidArgument where there is no variant, or
+/// where it is for another kind of device.
 CalibrationTable calibrate(const std::vector<PlanRequest>& variants, const OpRegistry& registry,
                            Device* device = nullptr);
 
