@@ -1,4 +1,4 @@
-// The mean over height and width on CUDA: a block has some channels of one sample.
+// The mean over height and width on CUDA: a lane has four channels of one sample, a warp every eighth of its rows.
 #include "mean_pool_cuda.h"
 #include "norm_slice_cuda.h"
 
@@ -6,31 +6,38 @@ namespace thimble {
 namespace {
 
 constexpr int kRowsAtOnce = 4;
+constexpr int kLanes = 32, kPoolWarps = 8;
 
 template <bool kAligned>
-__global__ void __launch_bounds__(kSummingThreads, 2)
-    pool_kernel(SliceGrid grid, PoolNorm norm, const float* x, float* mean) {
-  SIMT_SHARED(ChannelFactors, factors, [kWidestSlice]);
-  const SliceThread t(grid, blockIdx.x);
+__global__ void __launch_bounds__(kLanes* kPoolWarps)
+    pool_kernel(NormRows rows, PoolNorm norm, const float* x, float* mean) {
+  SIMT_SHARED(ChannelFactors, factors, [4][kLanes]);
+  SIMT_SHARED(float, sums, [kPoolWarps][4][kLanes]);
+  const int lane = static_cast<int>(threadIdx.x) % kLanes, warp = static_cast<int>(threadIdx.x) / kLanes;
+  const std::int64_t quads = (rows.channels + 3) / 4, quad = static_cast<std::int64_t>(blockIdx.x) * kLanes + lane;
+  const std::int64_t sample = quad / quads, c = 4 * (quad - sample * quads);
+  const int valid = sample < rows.samples ? static_cast<int>(min(std::int64_t{4}, rows.channels - c)) : 0;
   ChannelFactors own[4] = {};
   if (norm.mean != nullptr) {
-    if (const auto i = static_cast<int>(threadIdx.x); i < t.channels) {
-      const int c = t.first + i;
-      const std::int64_t group = t.segment * norm.groups + c / norm.width;
-      factors[i] = channel_factors(norm.mean[group], norm.variance[group], norm.gamma[c], norm.beta[c], norm.epsilon);
+    if (warp < valid) {
+      const std::int64_t group = sample * norm.groups + (c + warp) / norm.width;
+      factors[warp][lane] = channel_factors(norm.mean[group], norm.variance[group], norm.gamma[c + warp],
+                                            norm.beta[c + warp], norm.epsilon);
     }
     __syncthreads();
-    for_channels(t, [&](int i) { own[i] = factors[4 * t.lane + i]; });
+    for (int i = 0; i < 4; ++i)
+      if (i < valid) own[i] = factors[i][lane];
   }
   LongSum sum;
   int count = 0;
-  const float* from = x + t.row * grid.stride + t.channel();
-  for (int r = t.slot; r < t.rows; r += kRowsAtOnce * t.slots) {
+  const float* from = x + sample * rows.rows_per_sample * rows.stride + c;
+  const std::int64_t end = valid > 0 ? rows.rows_per_sample : 0;
+  for (std::int64_t r = warp; r < end; r += kRowsAtOnce * kPoolWarps) {
     Quad values[kRowsAtOnce];
     for (int u = 0; u < kRowsAtOnce; ++u)
-      if (r + u * t.slots < t.rows) values[u] = load_quad<kAligned>(from + (r + u * t.slots) * grid.stride, t.valid);
+      if (r + u * kPoolWarps < end) values[u] = load_quad<kAligned>(from + (r + u * kPoolWarps) * rows.stride, valid);
     for (int u = 0; u < kRowsAtOnce; ++u)
-      if (r + u * t.slots < t.rows)
+      if (r + u * kPoolWarps < end)
         for (int i = 0; i < 4; ++i) {
           const float value = values[u].at[i];
           sum.near.at[i] += norm.mean != nullptr ? rectified(normalized(value, own[i])) : value;
@@ -38,9 +45,12 @@ __global__ void __launch_bounds__(kSummingThreads, 2)
     if ((count += kRowsAtOnce) % kRowsOfNearSum == 0) sum.close();
   }
   sum.close();
-  sum_block(t, sum.all, Quad{}, [&](int channel, double all, double) {
-    mean[t.segment * grid.channels + t.first + channel] = static_cast<float>(all / static_cast<double>(grid.rows));
-  });
+  for (int i = 0; i < 4; ++i) sums[warp][i][lane] = sum.all.at[i];
+  __syncthreads();
+  if (warp >= valid) return;
+  double all = 0;
+  for (int w = 0; w < kPoolWarps; ++w) all += static_cast<double>(sums[w][warp][lane]);
+  mean[sample * rows.channels + c + warp] = static_cast<float>(all / static_cast<double>(rows.rows_per_sample));
 }
 
 // A thread has four channels in some rows: as wide as a vector where they may be.
@@ -67,11 +77,10 @@ void backward(const OpShape& shape, const KernelArguments& a) {
 
 }  // namespace
 
-// One part: the mean of a sample is taken by one block for every slice.
 void launch_mean_pool(const NormRows& rows, const PoolNorm& norm, const float* x, float* mean, cudaStream_t stream) {
-  const SliceGrid grid = SliceGrid::of(rows, rows.rows(), summing_slice(rows.channels));
-  simt::launch(has_whole_quads(rows, {x}) ? pool_kernel<true> : pool_kernel<false>, grid.blocks(), kSummingThreads, 0,
-               stream, grid, norm, x, mean);
+  const std::int64_t quads = rows.samples * ((rows.channels + 3) / 4);
+  simt::launch(has_whole_quads(rows, {x}) ? pool_kernel<true> : pool_kernel<false>, (quads + kLanes - 1) / kLanes,
+               kLanes * kPoolWarps, 0, stream, rows, norm, x, mean);
 }
 
 void register_global_average_pool_cuda(OpRegistry& registry) {

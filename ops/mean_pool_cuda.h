@@ -13,7 +13,7 @@ struct PoolNorm {
   std::int64_t groups;  ///< moments of a sample, 0 where all share them
 };
 
-/// NHWC to {N, C}; one launch. Of `rows` every sample is a segment.
+/// NHWC to {N, C}; one launch.
 void launch_mean_pool(const NormRows& rows, const PoolNorm& norm, const float* x, float* mean, cudaStream_t stream);
 
 }  // namespace thimble

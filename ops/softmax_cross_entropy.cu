@@ -1,13 +1,15 @@
-// Softmax and cross-entropy on CUDA: a warp has a row. A label that names no class cannot be reported from here; it
-// makes the loss a NaN.
-#include "cuda_ops.h"
+// Softmax and cross-entropy on CUDA: a warp has a row, or a block where rows are long and holds it in shared memory, so
+// that it is read once. A label that names no class cannot be reported from here; it makes the loss a NaN.
+#include "quads.h"
 
 namespace thimble {
 namespace {
 
-constexpr unsigned kAllLanes = 0xffffffffu;
-constexpr int kWarps = 16;                  // of a block
-constexpr std::int64_t kFewValues = 16384;  // which one block has: the loss is there at once
+constexpr int kWarps = 16;                         // of a block, where a warp has a row
+constexpr std::int64_t kFewValues = 16384;         // which one block has: the loss is there at once
+constexpr std::int64_t kLongRow = 1024;            // from here on a block has a row
+constexpr int kRowThreads = 256, kHeldQuads = 10;  // of a row in shared memory, by thread: 10,240 values
+constexpr int kLongBlocks = 4;                     // of these on a processor
 
 struct RowsSum {
   double loss;
@@ -15,8 +17,8 @@ struct RowsSum {
 };
 
 template <class T>
-__device__ inline T warp_sum(T value) {
-  for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(kAllLanes, value, distance);
+__device__ inline T sum_of_warp(T value) {
+  for (int distance = kLanes / 2; distance > 0; distance /= 2) value += __shfl_xor_sync(kAllLanes, value, distance);
   return value;
 }
 
@@ -25,35 +27,37 @@ struct Largest {
   std::int64_t at;  // the first of equal ones
 };
 
-__device__ inline Largest largest_of(const float* logits, std::int64_t classes, int lane) {
-  Largest best{-INFINITY, lane};
-  for (std::int64_t k = lane; k < classes; k += 32)
-    if (logits[k] > best.value) best = {logits[k], k};
-  for (int distance = 16; distance > 0; distance /= 2) {
-    const float value = __shfl_xor_sync(kAllLanes, best.value, distance);
-    const std::int64_t at = __shfl_xor_sync(kAllLanes, best.at, distance);
-    if (value > best.value || (value == best.value && at < best.at)) best = {value, at};
-  }
+__device__ inline Largest larger(Largest a, Largest b) {
+  return b.value > a.value || (b.value == a.value && b.at < a.at) ? b : a;
+}
+
+__device__ inline Largest largest_of_warp(Largest best) {
+  for (int distance = kLanes / 2; distance > 0; distance /= 2)
+    best =
+        larger(best, {__shfl_xor_sync(kAllLanes, best.value, distance), __shfl_xor_sync(kAllLanes, best.at, distance)});
   return best;
 }
 
 // All lanes get the row's loss. Probabilities may lie over the logits: a lane reads what it overwrites.
 __device__ inline RowsSum row_loss(const float* logits, std::int32_t label, std::int64_t classes,
                                    float* probabilities) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const Largest best = largest_of(logits, classes, lane);
+  const int lane = lane_of_thread();
+  Largest best{-INFINITY, lane};
+  for (std::int64_t k = lane; k < classes; k += kLanes)
+    if (logits[k] > best.value) best = {logits[k], k};
+  best = largest_of_warp(best);
   double sum = 0;
   float own = 0;
-  for (std::int64_t k = lane; k < classes; k += 32) {
+  for (std::int64_t k = lane; k < classes; k += kLanes) {
     const float difference = logits[k] - best.value, p = expf(difference);
     if (k == label) own = difference;
     probabilities[k] = p;
     sum += static_cast<double>(p);
   }
-  sum = warp_sum(sum);
-  own = warp_sum(own);
+  sum = sum_of_warp(sum);
+  own = sum_of_warp(own);
   const double share = 1 / sum;
-  for (std::int64_t k = lane; k < classes; k += 32)
+  for (std::int64_t k = lane; k < classes; k += kLanes)
     probabilities[k] = static_cast<float>(static_cast<double>(probabilities[k]) * share);
   if (label < 0 || label >= classes) own = NAN;
   return {log(sum) - static_cast<double>(own), best.at == label ? 1 : 0};
@@ -69,13 +73,21 @@ __device__ inline void write_loss(const Loss& to, const RowsSum& sum) {
   to.correct[0] = static_cast<float>(sum.correct);
 }
 
+// What one thread of each block says.
+__device__ inline void leave(const RowsSum& of_block, RowsSum* sums, const Loss& to) {
+  if (gridDim.x == 1)
+    write_loss(to, of_block);
+  else
+    sums[blockIdx.x] = of_block;
+}
+
 // Rows of a block are neighbours. What a block sums goes to `sums`, or, of one block alone, to the outputs.
-__global__ void __launch_bounds__(32 * kWarps)
+__global__ void __launch_bounds__(kLanes* kWarps)
     cross_entropy_rows_kernel(const float* logits, const std::int32_t* labels, float* probabilities,
                               std::int64_t samples, std::int64_t rows_per_block, std::int64_t classes, RowsSum* sums,
                               Loss to) {
   SIMT_SHARED(RowsSum, of_warps, [kWarps]);
-  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int warp = warp_of_thread();
   const std::int64_t first = blockIdx.x * rows_per_block, last = min(samples, first + rows_per_block);
   RowsSum sum{0, 0};
   for (std::int64_t n = first + warp; n < last; n += kWarps) {
@@ -83,70 +95,175 @@ __global__ void __launch_bounds__(32 * kWarps)
     sum.loss += row.loss;
     sum.correct += row.correct;
   }
-  if (threadIdx.x % 32 == 0) of_warps[warp] = sum;
+  if (lane_of_thread() == 0) of_warps[warp] = sum;
   __syncthreads();
   if (threadIdx.x != 0) return;
   for (int w = 1; w < kWarps; ++w) {
     sum.loss += of_warps[w].loss;
     sum.correct += of_warps[w].correct;
   }
-  if (gridDim.x == 1)
-    write_loss(to, sum);
-  else
-    sums[blockIdx.x] = sum;
+  leave(sum, sums, to);
+}
+
+// As load_quad, with what is less than any value and has no exponential behind the end.
+template <bool kWhole>
+__device__ inline float4 load_logits(const float* row, int at, int classes) {
+  float4 quad = load_quad<kWhole>(row, at, classes);
+  if (at >= classes) quad.x = -INFINITY;
+  if (at + 1 >= classes) quad.y = -INFINITY;
+  if (at + 2 >= classes) quad.z = -INFINITY;
+  if (at + 3 >= classes) quad.w = -INFINITY;
+  return quad;
+}
+
+// Replaces the calling thread's part of a row by change(quad, its first class): what it holds, and the rest on its way
+// from `from` to `to`.
+template <bool kWhole, class Change>
+__device__ inline void change_row(float4 (*held)[kRowThreads], const float* from, float* to, int classes,
+                                  Change change) {
+  int at = kQuad * static_cast<int>(threadIdx.x);
+  SIMT_UNROLL_BY(5)
+  for (int u = 0; u < kHeldQuads && at < classes; ++u, at += kQuad * kRowThreads) {
+    float4& own = held[u][threadIdx.x];
+    own = change(own, at);
+  }
+  for (; at < classes; at += kQuad * kRowThreads)
+    store_quad<kWhole>(to, at, classes, change(load_logits<kWhole>(from, at, classes), at));
+}
+
+// Rows of a block are neighbours, one at a time. Probabilities may lie over the logits, as above.
+template <bool kWhole>
+__global__ void __launch_bounds__(kRowThreads, kLongBlocks)
+    cross_entropy_long_rows_kernel(const float* logits, const std::int32_t* labels, float* probabilities,
+                                   std::int64_t samples, std::int64_t rows_per_block, int classes, RowsSum* sums,
+                                   Loss to) {
+  SIMT_SHARED(float4, held, [kHeldQuads][kRowThreads]);
+  SIMT_SHARED(Largest, largest, [kRowThreads / kLanes]);
+  SIMT_SHARED(double, exponentials, [kRowThreads / kLanes]);
+  const std::int64_t first = blockIdx.x * rows_per_block, last = min(samples, first + rows_per_block);
+  RowsSum sum{0, 0};
+  for (std::int64_t n = first; n < last; ++n) {
+    const float* const row = logits + n * classes;
+    float* const to_row = probabilities + n * classes;
+    const std::int32_t label = labels[n];
+    const float of_label = label >= 0 && label < classes ? row[label] : NAN;  // nobody has written over it yet
+    int at = kQuad * static_cast<int>(threadIdx.x);
+    Largest best{-INFINITY, at};
+    const auto look_at = [&](float4 quad) {
+      if (quad.x > best.value) best = {quad.x, at};
+      if (quad.y > best.value) best = {quad.y, at + 1};
+      if (quad.z > best.value) best = {quad.z, at + 2};
+      if (quad.w > best.value) best = {quad.w, at + 3};
+    };
+    SIMT_UNROLL_BY(5)
+    for (int u = 0; u < kHeldQuads && at < classes; ++u, at += kQuad * kRowThreads)
+      look_at(held[u][threadIdx.x] = load_logits<kWhole>(row, at, classes));
+    for (; at < classes; at += kQuad * kRowThreads) look_at(load_logits<kWhole>(row, at, classes));
+    best = largest_of_warp(best);
+    if (lane_of_thread() == 0) largest[warp_of_thread()] = best;
+    __syncthreads();
+    for (int w = 0; w < kRowThreads / kLanes; ++w) best = larger(best, largest[w]);
+    double all = 0;
+    change_row<kWhole>(held, row, to_row, classes, [&](float4 quad, int) {
+      const float4 p = map_quad([&](float value) { return expf(value - best.value); }, quad);
+      all +=
+          (static_cast<double>(p.x) + static_cast<double>(p.y)) + (static_cast<double>(p.z) + static_cast<double>(p.w));
+      return p;
+    });
+    all = sum_of_warp(all);
+    if (lane_of_thread() == 0) exponentials[warp_of_thread()] = all;
+    __syncthreads();
+    all = 0;
+    for (int w = 0; w < kRowThreads / kLanes; ++w) all += exponentials[w];
+    const double share = 1 / all;
+    change_row<kWhole>(held, to_row, to_row, classes, [&](float4 quad, int k) {
+      quad = map_quad([&](float p) { return static_cast<float>(static_cast<double>(p) * share); }, quad);
+      store_quad<kWhole>(to_row, k, classes, quad);
+      return quad;
+    });
+    sum.loss += log(all) - static_cast<double>(of_label - best.value);
+    sum.correct += best.at == label ? 1 : 0;
+  }
+  if (threadIdx.x == 0) leave(sum, sums, to);
 }
 
 // One warp.
 __global__ void cross_entropy_sum_kernel(const RowsSum* sums, int blocks, Loss to) {
   RowsSum sum{0, 0};
-  for (int b = static_cast<int>(threadIdx.x); b < blocks; b += 32) {
+  for (int b = static_cast<int>(threadIdx.x); b < blocks; b += kLanes) {
     sum.loss += sums[b].loss;
     sum.correct += sums[b].correct;
   }
-  sum.loss = warp_sum(sum.loss);
-  sum.correct = warp_sum(sum.correct);
+  sum.loss = sum_of_warp(sum.loss);
+  sum.correct = sum_of_warp(sum.correct);
   if (threadIdx.x == 0) write_loss(to, sum);
 }
 
+// Of kWidth values that lie in one row.
+template <int kWidth>
 __global__ void cross_entropy_backward_kernel(const float* probabilities, const std::int32_t* labels, float* dx,
                                               float scale, std::int64_t classes, std::int64_t n) {
-  const std::int64_t i = global_thread();
-  if (i >= n) return;
-  const std::int64_t row = i / classes;
-  dx[i] = scale * (probabilities[i] - (i - row * classes == labels[row] ? 1.0f : 0.0f));
+  const std::int64_t first = kWidth * global_thread();
+  if (first >= n) return;
+  constexpr std::int64_t kMostUnsigned = 0xffffffff;  // divides faster
+  const std::int64_t row =
+      n <= kMostUnsigned ? static_cast<std::uint32_t>(first) / static_cast<std::uint32_t>(classes) : first / classes;
+  const std::int64_t label = labels[row] - (first - row * classes);
+  const auto gradient = [&](float p, std::int64_t k) { return scale * (p - (k == label ? 1.0f : 0.0f)); };
+  if constexpr (kWidth == kQuad) {
+    const float4 p = simt::load4(probabilities + first);
+    simt::store4(dx + first, {gradient(p.x, 0), gradient(p.y, 1), gradient(p.z, 2), gradient(p.w, 3)});
+  } else {
+    dx[first] = gradient(probabilities[first], 0);
+  }
 }
 
-std::int64_t rows_per_block(const TensorType& logits) {
-  constexpr std::int64_t kMostBlocks = 1024;
-  const std::int64_t samples = logits.shape[0];
-  if (element_count(logits) <= kFewValues) return samples;
-  return std::max<std::int64_t>(kWarps, (samples + kMostBlocks - 1) / kMostBlocks);
-}
+struct Launch {
+  bool is_long;
+  std::int64_t rows_per_block, blocks;
 
-std::int64_t blocks_of(const TensorType& logits) {
-  return (logits.shape[0] + rows_per_block(logits) - 1) / rows_per_block(logits);
-}
+  static Launch of(const TensorType& logits) {
+    constexpr std::int64_t kMostBlocks = 1024, kMostLongBlocks = 132 * kLongBlocks, kMostClasses = 1 << 30;
+    const std::int64_t samples = logits.shape[0];
+    const auto cut = [&](bool is_long, std::int64_t rows) {
+      return Launch{is_long, rows, (samples + rows - 1) / rows};
+    };
+    if (element_count(logits) <= kFewValues) return cut(false, samples);
+    if (logits.shape[1] >= kLongRow && logits.shape[1] <= kMostClasses)
+      return cut(true, (samples + kMostLongBlocks - 1) / kMostLongBlocks);
+    return cut(false, std::max<std::int64_t>(kWarps, (samples + kMostBlocks - 1) / kMostBlocks));
+  }
+};
 
 Bytes workspace(const OpShape& shape) {
-  const std::int64_t blocks = blocks_of(shape.inputs[0]);
+  const std::int64_t blocks = Launch::of(shape.inputs[0]).blocks;
   return Bytes{blocks == 1 ? 0 : blocks * static_cast<std::int64_t>(sizeof(RowsSum))};
 }
 
 void forward(const OpShape& shape, const KernelArguments& a) {
   const TensorType& logits = shape.inputs[0];
-  const std::int64_t blocks = blocks_of(logits);
+  const Launch cut = Launch::of(logits);
   const Loss to{floats(a.outputs[0]), floats(a.outputs[1]), static_cast<double>(a.batch)};
   auto* sums = reinterpret_cast<RowsSum*>(a.workspace);
-  simt::launch(cross_entropy_rows_kernel, blocks, 32 * kWarps, 0, stream_of(a), floats(a.inputs[0]), ints(a.inputs[1]),
-               floats(a.outputs[2]), logits.shape[0], rows_per_block(logits), logits.shape[1], sums, to);
-  if (blocks > 1) simt::launch(cross_entropy_sum_kernel, 1, 32, 0, stream_of(a), sums, static_cast<int>(blocks), to);
+  const bool whole = lie_in_quads(logits.shape[1], {a.inputs[0], a.outputs[2]});
+  if (cut.is_long)
+    simt::launch(whole ? cross_entropy_long_rows_kernel<true> : cross_entropy_long_rows_kernel<false>, cut.blocks,
+                 kRowThreads, 0, stream_of(a), floats(a.inputs[0]), ints(a.inputs[1]), floats(a.outputs[2]),
+                 logits.shape[0], cut.rows_per_block, static_cast<int>(logits.shape[1]), sums, to);
+  else
+    simt::launch(cross_entropy_rows_kernel, cut.blocks, kLanes * kWarps, 0, stream_of(a), floats(a.inputs[0]),
+                 ints(a.inputs[1]), floats(a.outputs[2]), logits.shape[0], cut.rows_per_block, logits.shape[1], sums,
+                 to);
+  if (cut.blocks > 1)
+    simt::launch(cross_entropy_sum_kernel, 1, kLanes, 0, stream_of(a), sums, static_cast<int>(cut.blocks), to);
 }
 
 void backward(const OpShape& shape, const KernelArguments& a) {
-  const std::int64_t n = element_count(shape.inputs[0]);
-  simt::launch(cross_entropy_backward_kernel, blocks_for(n), kBlock, 0, stream_of(a), floats(a.inputs[0]),
-               ints(a.inputs[1]), floats(a.outputs[0]), 1.0f / static_cast<float>(a.batch), shape.inputs[0].shape[1],
-               n);
+  const std::int64_t n = element_count(shape.inputs[0]), classes = shape.inputs[0].shape[1];
+  const bool whole = lie_in_quads(classes, {a.inputs[0], a.outputs[0]});
+  simt::launch(whole ? cross_entropy_backward_kernel<kQuad> : cross_entropy_backward_kernel<1>,
+               blocks_for(n, whole ? kQuad : 1), kBlock, 0, stream_of(a), floats(a.inputs[0]), ints(a.inputs[1]),
+               floats(a.outputs[0]), 1.0f / static_cast<float>(a.batch), classes, n);
 }
 
 }  // namespace

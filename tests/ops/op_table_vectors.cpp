@@ -71,6 +71,10 @@ void add_losses(std::vector<Row>& rows) {
   row("cross_entropy_100_classes", 37, 100);
   row("cross_entropy_many_rows", 331, 67);
   row("cross_entropy_one_row", 1, 33);
+  row("cross_entropy_long_rows", 19, 1030);
+  row("cross_entropy_longer_rows", 2, 11100);
+  row("cross_entropy_longer_odd_rows", 2, 11101);
+  row("cross_entropy_many_long_rows", 529, 1024);
 }
 
 }  // namespace
