@@ -251,6 +251,7 @@ CalibrationTable calibrate(const std::vector<PlanRequest>& variants, const OpReg
   Bench bench(registry, device);
   const std::vector<Measurable>& ops = collection.ops();
   std::vector<std::unique_ptr<Kernel>> kernels;
+  kernels.reserve(ops.size());
   for (const Measurable& op : ops) kernels.push_back(registry.make_kernel(op.entry.kind, op.shape));
   std::vector<std::vector<double>> seconds(ops.size());
   for (int round = 0; round < (device ? kRoundsOnDevice : kRounds); ++round)

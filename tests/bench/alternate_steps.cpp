@@ -50,6 +50,7 @@ void alternate(int rounds, const std::vector<std::string>& paths) {
   register_ops(registry);
   const DataSets data = load_data("synthetic");
   std::vector<std::unique_ptr<Run>> runs;
+  runs.reserve(paths.size());
   for (const std::string& path : paths) runs.push_back(std::make_unique<Run>(path, registry, data, rounds + 1));
   for (auto& run : runs) run->step();
   for (int round = 0; round < rounds; ++round)
