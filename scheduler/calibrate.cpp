@@ -191,7 +191,7 @@ class Collection {
  private:
   void add(const Graph& graph, const std::set<std::int64_t>& parts, const DeviceDescription& device) {
     for (std::int64_t samples : parts) {
-      const Bytes swept = std::min(kMostSwept, Bytes{bytes_made(graph, samples).value / 2});
+      const Bytes swept = std::min(kMostSwept, Bytes{bytes_made(graph, samples).value / 4});
       for (std::size_t i = 0; i < graph.ops.size(); ++i) {
         const auto id = static_cast<OpId>(i);
         const OpDefinition& definition = registry_.at(graph.ops[id].kind);

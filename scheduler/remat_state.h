@@ -20,16 +20,20 @@ struct TensorSet {
   void add(std::int32_t t) { words[static_cast<std::size_t>(t >> 6)] |= std::uint64_t{1} << (t & 63); }
   void remove(std::int32_t t) { words[static_cast<std::size_t>(t >> 6)] &= ~(std::uint64_t{1} << (t & 63)); }
   bool empty() const {
-    for (std::uint64_t w : words)
-      if (w) return false;
-    return true;
+    std::uint64_t any = 0;
+    for (std::uint64_t w : words) any |= w;
+    return any == 0;
   }
   bool contains(const TensorSet& other) const {
-    for (std::size_t i = 0; i < W; ++i)
-      if (other.words[i] & ~words[i]) return false;
-    return true;
+    std::uint64_t missing = 0;
+    for (std::size_t i = 0; i < W; ++i) missing |= other.words[i] & ~words[i];
+    return missing == 0;
   }
-  bool intersects(const TensorSet& other) const { return !(other & *this).empty(); }
+  bool intersects(const TensorSet& other) const {
+    std::uint64_t any = 0;
+    for (std::size_t i = 0; i < W; ++i) any |= words[i] & other.words[i];
+    return any != 0;
+  }
   TensorSet operator|(const TensorSet& o) const {
     return combine(o, [](std::uint64_t a, std::uint64_t b) { return a | b; });
   }
@@ -57,6 +61,13 @@ struct TensorSet {
   void for_each(F f) const {  // in increasing order
     for (int i = 0; i < W; ++i)
       for (std::uint64_t w = words[static_cast<std::size_t>(i)]; w; w &= w - 1) f(i * 64 + std::countr_zero(w));
+  }
+  template <class F>
+  bool any_of(F f) const {  // in increasing order, to the first
+    for (int i = 0; i < W; ++i)
+      for (std::uint64_t w = words[static_cast<std::size_t>(i)]; w; w &= w - 1)
+        if (f(i * 64 + std::countr_zero(w))) return true;
+    return false;
   }
   std::size_t hash() const {
     std::uint64_t h = 0x9e3779b97f4a7c15U;

@@ -132,17 +132,17 @@ void Unwinder::shed_all(State& s) {
     again = false;
     const Set required = s.required;
     required.for_each([&](std::int32_t t) {
-      const std::int64_t rest = s.held - size(t);
-      if (beside_[index(t)] > room_ - s.held) return;
-      shed(t, alone(t, room_ - rest), s);
+      const std::int64_t free = room_ - s.held;
+      if (beside_[index(t)] > free) return;
+      shed(t, alone(t, free + size(t)), s);
       again = true;
     });
     if (again) continue;
-    required.for_each([&](std::int32_t t) {
+    again = required.any_of([&](std::int32_t t) {
       const std::int32_t op = maker(t);
-      if (again || gain(op, s.required) == 0 || held_while(op, s) > room_) return;
+      if (gain(op, s.required) == 0 || held_while(op, s) > room_) return false;
       undo(op, s);
-      again = true;
+      return true;
     });
   }
 }
