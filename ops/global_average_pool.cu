@@ -1,19 +1,20 @@
 // The mean over height and width on CUDA: a lane has four channels of one sample, a warp every eighth of its rows.
 #include "mean_pool_cuda.h"
 #include "norm_slice_cuda.h"
+#include "quads.h"
 
 namespace thimble {
 namespace {
 
 constexpr int kRowsAtOnce = 4;
-constexpr int kLanes = 32, kPoolWarps = 8;
+constexpr int kPoolWarps = 8;
 
 template <bool kAligned>
 __global__ void __launch_bounds__(kLanes* kPoolWarps)
     pool_kernel(NormRows rows, PoolNorm norm, const float* x, float* mean) {
   SIMT_SHARED(ChannelFactors, factors, [4][kLanes]);
   SIMT_SHARED(float, sums, [kPoolWarps][4][kLanes]);
-  const int lane = static_cast<int>(threadIdx.x) % kLanes, warp = static_cast<int>(threadIdx.x) / kLanes;
+  const int lane = lane_of_thread(), warp = warp_of_thread();
   const std::int64_t quads = (rows.channels + 3) / 4, quad = static_cast<std::int64_t>(blockIdx.x) * kLanes + lane;
   const std::int64_t sample = quad / quads, c = 4 * (quad - sample * quads);
   const int valid = sample < rows.samples ? static_cast<int>(min(std::int64_t{4}, rows.channels - c)) : 0;

@@ -55,7 +55,8 @@ __device__ inline float4 operator+(float4 a, float4 b) { return {a.x + b.x, a.y 
 __device__ inline float sum_of_quad(float4 a) { return (a.x + a.y) + (a.z + a.w); }
 
 /// The sum over a warp, in every lane.
-__device__ inline float warp_sum(float value) {
+template <class T>
+__device__ inline T warp_sum(T value) {
   for (int distance = kLanes / 2; distance > 0; distance /= 2) value += __shfl_xor_sync(kAllLanes, value, distance);
   return value;
 }

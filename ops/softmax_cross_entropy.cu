@@ -8,19 +8,14 @@ namespace {
 constexpr int kWarps = 16;                         // of a block, where a warp has a row
 constexpr std::int64_t kFewValues = 16384;         // which one block has: the loss is there at once
 constexpr std::int64_t kLongRow = 1024;            // from here on a block has a row
-constexpr int kRowThreads = 256, kHeldQuads = 10;  // of a row in shared memory, by thread: 10,240 values
-constexpr int kLongBlocks = 4;                     // of these on a processor
+constexpr int kRowThreads = 256, kHeldQuads = 10;  // of a row in shared memory, by thread
+constexpr int kHeldValues = kQuad * kRowThreads * kHeldQuads;
+constexpr int kLongBlocks = 4;  // of these on a processor
 
 struct RowsSum {
   double loss;
   int correct;
 };
-
-template <class T>
-__device__ inline T sum_of_warp(T value) {
-  for (int distance = kLanes / 2; distance > 0; distance /= 2) value += __shfl_xor_sync(kAllLanes, value, distance);
-  return value;
-}
 
 struct Largest {
   float value;
@@ -54,8 +49,8 @@ __device__ inline RowsSum row_loss(const float* logits, std::int32_t label, std:
     probabilities[k] = p;
     sum += static_cast<double>(p);
   }
-  sum = sum_of_warp(sum);
-  own = sum_of_warp(own);
+  sum = warp_sum(sum);
+  own = warp_sum(own);
   const double share = 1 / sum;
   for (std::int64_t k = lane; k < classes; k += kLanes)
     probabilities[k] = static_cast<float>(static_cast<double>(probabilities[k]) * share);
@@ -116,19 +111,17 @@ __device__ inline float4 load_logits(const float* row, int at, int classes) {
   return quad;
 }
 
-// Replaces the calling thread's part of a row by change(quad, its first class): what it holds, and the rest on its way
-// from `from` to `to`.
-template <bool kWhole, class Change>
-__device__ inline void change_row(float4 (*held)[kRowThreads], const float* from, float* to, int classes,
-                                  Change change) {
+// Calls visit(quad, its first class) for the calling thread's part of a row: what it holds, which stays as the visitor
+// leaves it, and of the values from kHeldValues on copies.
+template <bool kWhole, class Visit>
+__device__ inline void visit_row(float4 (*held)[kRowThreads], const float* row, int classes, Visit visit) {
   int at = kQuad * static_cast<int>(threadIdx.x);
   SIMT_UNROLL_BY(5)
-  for (int u = 0; u < kHeldQuads && at < classes; ++u, at += kQuad * kRowThreads) {
-    float4& own = held[u][threadIdx.x];
-    own = change(own, at);
+  for (int u = 0; u < kHeldQuads && at < classes; ++u, at += kQuad * kRowThreads) visit(held[u][threadIdx.x], at);
+  for (; at < classes; at += kQuad * kRowThreads) {
+    float4 quad = load_logits<kWhole>(row, at, classes);
+    visit(quad, at);
   }
-  for (; at < classes; at += kQuad * kRowThreads)
-    store_quad<kWhole>(to, at, classes, change(load_logits<kWhole>(from, at, classes), at));
 }
 
 // Rows of a block are neighbours, one at a time. Probabilities may lie over the logits, as above.
@@ -147,39 +140,34 @@ __global__ void __launch_bounds__(kRowThreads, kLongBlocks)
     float* const to_row = probabilities + n * classes;
     const std::int32_t label = labels[n];
     const float of_label = label >= 0 && label < classes ? row[label] : NAN;  // nobody has written over it yet
-    int at = kQuad * static_cast<int>(threadIdx.x);
-    Largest best{-INFINITY, at};
-    const auto look_at = [&](float4 quad) {
+    Largest best{-INFINITY, kQuad * static_cast<int>(threadIdx.x)};
+    visit_row<kWhole>(held, row, classes, [&](float4& quad, int at) {
+      if (at < kHeldValues) quad = load_logits<kWhole>(row, at, classes);
       if (quad.x > best.value) best = {quad.x, at};
       if (quad.y > best.value) best = {quad.y, at + 1};
       if (quad.z > best.value) best = {quad.z, at + 2};
       if (quad.w > best.value) best = {quad.w, at + 3};
-    };
-    SIMT_UNROLL_BY(5)
-    for (int u = 0; u < kHeldQuads && at < classes; ++u, at += kQuad * kRowThreads)
-      look_at(held[u][threadIdx.x] = load_logits<kWhole>(row, at, classes));
-    for (; at < classes; at += kQuad * kRowThreads) look_at(load_logits<kWhole>(row, at, classes));
+    });
     best = largest_of_warp(best);
     if (lane_of_thread() == 0) largest[warp_of_thread()] = best;
     __syncthreads();
     for (int w = 0; w < kRowThreads / kLanes; ++w) best = larger(best, largest[w]);
     double all = 0;
-    change_row<kWhole>(held, row, to_row, classes, [&](float4 quad, int) {
-      const float4 p = map_quad([&](float value) { return expf(value - best.value); }, quad);
-      all +=
-          (static_cast<double>(p.x) + static_cast<double>(p.y)) + (static_cast<double>(p.z) + static_cast<double>(p.w));
-      return p;
+    visit_row<kWhole>(held, row, classes, [&](float4& quad, int at) {
+      quad = map_quad([&](float value) { return expf(value - best.value); }, quad);
+      all += (static_cast<double>(quad.x) + static_cast<double>(quad.y)) +
+             (static_cast<double>(quad.z) + static_cast<double>(quad.w));
+      if (at >= kHeldValues) store_quad<kWhole>(to_row, at, classes, quad);
     });
-    all = sum_of_warp(all);
+    all = warp_sum(all);
     if (lane_of_thread() == 0) exponentials[warp_of_thread()] = all;
     __syncthreads();
     all = 0;
     for (int w = 0; w < kRowThreads / kLanes; ++w) all += exponentials[w];
     const double share = 1 / all;
-    change_row<kWhole>(held, to_row, to_row, classes, [&](float4 quad, int k) {
-      quad = map_quad([&](float p) { return static_cast<float>(static_cast<double>(p) * share); }, quad);
-      store_quad<kWhole>(to_row, k, classes, quad);
-      return quad;
+    const auto probability = [&](float p) { return static_cast<float>(static_cast<double>(p) * share); };
+    visit_row<kWhole>(held, to_row, classes, [&](float4 quad, int at) {
+      store_quad<kWhole>(to_row, at, classes, map_quad(probability, quad));
     });
     sum.loss += log(all) - static_cast<double>(of_label - best.value);
     sum.correct += best.at == label ? 1 : 0;
@@ -194,8 +182,8 @@ __global__ void cross_entropy_sum_kernel(const RowsSum* sums, int blocks, Loss t
     sum.loss += sums[b].loss;
     sum.correct += sums[b].correct;
   }
-  sum.loss = sum_of_warp(sum.loss);
-  sum.correct = sum_of_warp(sum.correct);
+  sum.loss = warp_sum(sum.loss);
+  sum.correct = warp_sum(sum.correct);
   if (threadIdx.x == 0) write_loss(to, sum);
 }
 
