@@ -2,6 +2,7 @@
 #include "accumulation.h"
 #include "convolution_types.h"
 #include "registration.h"
+#include "remembered.h"
 
 namespace thimble {
 namespace {
@@ -75,9 +76,9 @@ OpDefinition definition(const char* kind, ConvolutionPass pass) {
   OpDefinition d;
   d.kind = kind;
   d.cost = [pass](const OpShape& shape) { return convolution_cost(sizes_of(pass, shape), shape); };
-  d.workspace = [pass](const OpShape& shape) {
+  d.workspace = remembered([pass](const OpShape& shape) {
     return ConvolutionEngine(pass, sizes_of(pass, shape)).workspace(shape.device.threads);
-  };
+  });
   d.make_kernel = [pass](const OpShape& shape) { return std::make_unique<ConvolutionKernel>(pass, shape); };
   return d;
 }

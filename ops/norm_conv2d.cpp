@@ -4,6 +4,7 @@
 #include "convolution_types.h"
 #include "normalized_input.h"
 #include "registration.h"
+#include "remembered.h"
 #include "vector_sum.h"
 
 namespace thimble {
@@ -105,7 +106,7 @@ void register_norm_conv2d(OpRegistry& registry) {
   forward.kind = "norm_conv2d";
   forward.infer = infer;
   forward.cost = [](const OpShape& shape) { return convolution_cost(sizes_of(shape), shape); };
-  forward.workspace = [](const OpShape& shape) { return NormConvolution(shape).workspace(); };
+  forward.workspace = remembered([](const OpShape& shape) { return NormConvolution(shape).workspace(); });
   forward.make_kernel = [](const OpShape& shape) { return std::make_unique<NormConvolution>(shape); };
   forward.in_place = {{kAdded, 0}, {kNormX, 0}};  // a group of x is read before its result is written
   registry.add(forward);

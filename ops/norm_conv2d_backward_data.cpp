@@ -9,6 +9,7 @@
 #include "norm_gradient.h"
 #include "normalized_input.h"
 #include "registration.h"
+#include "remembered.h"
 #include "vector_sum.h"
 
 namespace thimble {
@@ -211,10 +212,10 @@ OpDefinition definition(const char* kind, bool is_pair) {
     return total;
   };
   d.faster = wider_slices;
-  d.workspace = [is_pair](const OpShape& shape) {
+  d.workspace = remembered([is_pair](const OpShape& shape) {
     return has_slices(shape.inputs) ? NormConvolutionData(shape, is_pair).workspace()
                                     : group_norm_workspace(shape, is_pair);
-  };
+  });
   d.make_kernel = [is_pair](const OpShape& shape) -> std::unique_ptr<Kernel> {
     if (!has_slices(shape.inputs)) return make_group_norm_kernel(shape, is_pair);
     return std::make_unique<NormConvolutionData>(shape, is_pair);

@@ -7,6 +7,7 @@
 #include "norm_conv2d.h"
 #include "normalized_input.h"
 #include "registration.h"
+#include "remembered.h"
 
 namespace thimble {
 namespace {
@@ -134,7 +135,7 @@ void register_norm_conv2d_backward_weights(OpRegistry& registry) {
   weights.kind = kKind;
   weights.infer = infer;
   weights.cost = [](const OpShape& shape) { return convolution_cost(sizes_of(shape), shape); };
-  weights.workspace = [](const OpShape& shape) { return NormConvolutionWeights(shape).workspace(); };
+  weights.workspace = remembered([](const OpShape& shape) { return NormConvolutionWeights(shape).workspace(); });
   weights.make_kernel = [](const OpShape& shape) { return std::make_unique<NormConvolutionWeights>(shape); };
   weights.may_accumulate = true;
   registry.add(weights);

@@ -7,7 +7,7 @@
 namespace thimble {
 namespace {
 
-constexpr std::int32_t kNoRepeat = -1;
+constexpr std::int32_t kNoRepeat = -1, kNeverSeen = -2;
 
 class BlockGroups {
  public:
@@ -42,16 +42,15 @@ class BlockGroups {
   // Whether every op finds its inputs, or can have them made again, in the repeat that it stands in.
   bool can_run() const {
     if (!splits_.empty() && splits_.back().rebuilt) return false;
+    IdVector<TensorId, std::int32_t> seen(graph_.tensors.size(), kNeverSeen);
     for (const Rebuild& rebuild : loops_.rebuilds)
       for (TensorId t : rebuild.values) {
-        std::vector<TensorId> seen;
         const OpId producer = graph_.tensors[t].producer;
         if (basis_.may_repeat[producer] == 0 || !can_have_all(graph_.ops[producer].inputs, kNoRepeat, seen))
           return false;
       }
     return std::all_of(basis_.order.begin(), basis_.order.end(), [&](OpId op) {
       if (graph_.ops[op].phase == Phase::update) return true;
-      std::vector<TensorId> seen;
       return can_have_all(graph_.ops[op].inputs, loops_.repeat_of[op], seen);
     });
   }
@@ -207,18 +206,20 @@ class BlockGroups {
 
   std::int32_t leg_of(std::int32_t group) const { return leg_[static_cast<std::size_t>(group)]; }
 
-  // A value of another repeat is a sum or a new version, or holds the whole batch, or is made again.
-  bool can_have(TensorId t, std::int32_t repeat, std::vector<TensorId>& seen) const {
+  // A value of another repeat is a sum or a new version, or holds the whole batch, or is made again. `seen`: for which
+  // repeat this was asked last; a value that it cannot have ends the search.
+  bool can_have(TensorId t, std::int32_t repeat, IdVector<TensorId, std::int32_t>& seen) const {
     const OpId producer = graph_.tensors[t].producer;
     if (producer == kNoOp || loops_.repeat_of[producer] == repeat || loops_.passes[t] != 0) return true;
     if (basis_.is_sum[producer] != 0 || graph_.tensors[t].version_of != kNoTensor) return true;
     if (basis_.may_repeat[producer] == 0) return is_batched(t);
-    if (std::find(seen.begin(), seen.end(), t) != seen.end()) return true;
-    seen.push_back(t);
+    if (seen[t] == repeat) return true;
+    seen[t] = repeat;
     return can_have_all(graph_.ops[producer].inputs, repeat, seen);
   }
 
-  bool can_have_all(const std::vector<TensorId>& all, std::int32_t repeat, std::vector<TensorId>& seen) const {
+  bool can_have_all(const std::vector<TensorId>& all, std::int32_t repeat,
+                    IdVector<TensorId, std::int32_t>& seen) const {
     return std::all_of(all.begin(), all.end(), [&](TensorId t) { return can_have(t, repeat, seen); });
   }
 

@@ -13,7 +13,9 @@ constexpr InstanceId kNoValue{-1};
 }  // namespace
 
 LiveCounter::LiveCounter(const Graph& graph, const OpRegistry& registry, const ScheduleOptions& options)
-    : is_cut_(options.microbatches.size() > 1), updates_last_(is_cut_ || options.barrier_before_update) {
+    : op_tensors_(graph),
+      is_cut_(options.microbatches.size() > 1),
+      updates_last_(is_cut_ || options.barrier_before_update) {
   if (options.workspaces.size() != graph.ops.size() || options.microbatches.empty())
     throw InvalidArgument("live counter: " + std::to_string(options.workspaces.size()) + " workspaces of " +
                           std::to_string(graph.ops.size()) + " ops, cut into " +
@@ -30,6 +32,12 @@ LiveCounter::LiveCounter(const Graph& graph, const OpRegistry& registry, const S
                         .lasts = tensor.is_output || persistent,
                         .whole_batch = is_whole});
   }
+  for (std::size_t i = 0; i < tensors_.size(); ++i) {
+    const auto id = static_cast<TensorId>(i);
+    if (tensors_[id].given) given_.push_back(id);
+    if (tensors_[id].lasts) lasting_.push_back(id);
+  }
+  value_of_ = IdVector<TensorId, InstanceId>(tensors_.size(), kNoValue);
   for (std::size_t i = 0; i < graph.ops.size(); ++i)
     add_op(graph, registry, static_cast<OpId>(i), options.workspaces[static_cast<OpId>(i)]);
   find_whole_batches();
@@ -45,9 +53,7 @@ LiveCounter::LiveCounter(const Graph& graph, const OpRegistry& registry, const S
 void LiveCounter::add_op(const Graph& graph, const OpRegistry& registry, OpId id, Bytes workspace) {
   const Op& op = graph.ops[id];
   const OpDefinition& definition = registry.at(op.kind);
-  OpFacts facts{op.inputs,
-                op.outputs,
-                {},
+  OpFacts facts{{},
                 align_up(workspace, kAlignment),
                 op.phase == Phase::update,
                 definition.view,
@@ -64,15 +70,18 @@ void LiveCounter::add_op(const Graph& graph, const OpRegistry& registry, OpId id
 // Only updates stand outside the repeat; what they read of a batch is the whole of it, and so is what shares its bytes.
 void LiveCounter::find_whole_batches() {
   const auto mark = [&](TensorId tensor) { tensors_[tensor].whole_batch |= tensors_[tensor].batched; };
-  for (const OpFacts& op : ops_)
-    if (is_cut_ && op.update) std::for_each(op.inputs.begin(), op.inputs.end(), mark);
+  for (std::size_t i = 0; i < ops_.size(); ++i)
+    if (const auto op = static_cast<OpId>(i); is_cut_ && ops_[op].update)
+      std::ranges::for_each(op_tensors_.inputs(op), mark);
   for (std::size_t i = ops_.size(); i-- > 0;)
-    if (const OpFacts& op = ops_[static_cast<OpId>(i)]; op.view && tensors_[op.outputs[0]].whole_batch)
-      mark(op.inputs[0]);
-  for (const OpFacts& op : ops_) {
-    if (!op.view) continue;
-    if (tensors_[op.inputs[0]].whole_batch) mark(op.outputs[0]);
-    tensors_[op.outputs[0]].is_callers = tensors_[op.inputs[0]].is_callers;
+    if (const auto op = static_cast<OpId>(i); ops_[op].view && tensors_[op_tensors_.outputs(op)[0]].whole_batch)
+      mark(op_tensors_.inputs(op)[0]);
+  for (std::size_t i = 0; i < ops_.size(); ++i) {
+    const auto op = static_cast<OpId>(i);
+    if (!ops_[op].view) continue;
+    const TensorId seen = op_tensors_.inputs(op)[0], view = op_tensors_.outputs(op)[0];
+    if (tensors_[seen].whole_batch) mark(view);
+    tensors_[view].is_callers = tensors_[seen].is_callers;
   }
 }
 
@@ -92,26 +101,24 @@ void LiveCounter::order_steps(const std::vector<OpId>& sequence) {
 }
 
 void LiveCounter::find_last_uses() {
-  value_of_ = IdVector<TensorId, InstanceId>(tensors_.size(), kNoValue);
-  values_ = {};
-  values_.reserve(tensors_.size() + 2 * steps_.size());
+  values_.clear();
   const auto add = [&](TensorId tensor, std::int32_t step, InstanceId viewed) {
     value_of_[tensor] = values_.push_back({step, viewed, kNoStorage});
   };
-  const auto use = [&](InstanceId value, std::int32_t step) {
-    for (; value != kNoValue; value = values_[value].looks_at)
-      values_[value].last_use = std::max(values_[value].last_use, step);
+  const auto use = [&](InstanceId value, std::int32_t step) {  // steps come in order
+    for (; value != kNoValue; value = values_[value].looks_at) values_[value].last_use = step;
   };
-  for (std::size_t i = 0; i < tensors_.size(); ++i)
-    if (tensors_[static_cast<TensorId>(i)].given) add(static_cast<TensorId>(i), kNever, kNoValue);
+  for (TensorId given : given_) add(given, kNever, kNoValue);
   for (std::int32_t step = 0; step < step_count(); ++step) {
-    const OpFacts& op = ops_[steps_[static_cast<std::size_t>(step)]];
-    for (TensorId input : op.inputs) use(value_of_[input], step);
-    for (std::size_t k = 0; k < op.outputs.size(); ++k)
-      add(op.outputs[k], step, op.view && k == 0 ? value_of_[op.inputs[0]] : kNoValue);
+    const OpId op = steps_[static_cast<std::size_t>(step)];
+    for (TensorId input : op_tensors_.inputs(op)) use(value_of_[input], step);
+    InstanceId viewed = ops_[op].view ? value_of_[op_tensors_.inputs(op)[0]] : kNoValue;
+    for (TensorId output : op_tensors_.outputs(op)) {
+      add(output, step, viewed);
+      viewed = kNoValue;
+    }
   }
-  for (std::size_t i = 0; i < tensors_.size(); ++i)
-    if (tensors_[static_cast<TensorId>(i)].lasts) use(value_of_[static_cast<TensorId>(i)], step_count());
+  for (TensorId lasting : lasting_) use(value_of_[lasting], step_count());
 }
 
 StorageId LiveCounter::add_storage(const TensorFacts& tensor, std::int32_t begin, bool outlives_iteration) {
@@ -127,14 +134,12 @@ void LiveCounter::hold(TensorId tensor, StorageId storage) {
 }
 
 void LiveCounter::lay_out() {
-  storages_ = {};
-  storages_.reserve(values_.size());
+  storages_.clear();
   next_value_ = 0;
   live_.assign(steps_.size() + 1, Bytes{});
-  for (std::size_t i = 0; i < tensors_.size(); ++i) {
-    const auto id = static_cast<TensorId>(i);
-    const TensorFacts& tensor = tensors_[id];
-    if (tensor.given) hold(id, add_storage(tensor, 0, is_cut_ && (tensor.whole_batch || !tensor.batched)));
+  for (TensorId given : given_) {
+    const TensorFacts& tensor = tensors_[given];
+    hold(given, add_storage(tensor, 0, is_cut_ && (tensor.whole_batch || !tensor.batched)));
   }
   for (std::int32_t step = 0; step < step_count(); ++step) make_outputs(step);
 }
@@ -142,36 +147,39 @@ void LiveCounter::lay_out() {
 void LiveCounter::make_outputs(std::int32_t step) {
   const auto at = static_cast<std::size_t>(step);
   const OpFacts& op = ops_[steps_[at]];
+  const std::span<const TensorId> outputs = op_tensors_.outputs(steps_[at]);
   taken_.clear();
-  for (std::size_t k = 0; k < op.outputs.size(); ++k) {
-    const TensorFacts& output = tensors_[op.outputs[k]];
-    StorageId storage = inherited(op, k, step);
+  for (std::size_t k = 0; k < outputs.size(); ++k) {
+    const TensorFacts& output = tensors_[outputs[k]];
+    StorageId storage = inherited(steps_[at], k, step);
     if (storage == kNoStorage) storage = add_storage(output, step, false);
     taken_.push_back(storage);
-    hold(op.outputs[k], storage);
+    hold(outputs[k], storage);
     storages_[storage].outlives_iteration |= op.sum == k || (output.whole_batch && step < body_end_);
   }
   live_[at] += op.workspace;
   live_[at + 1] -= op.workspace;
 }
 
-StorageId LiveCounter::inherited(const OpFacts& op, std::size_t output, std::int32_t step) const {
-  if (const TensorId old = tensors_[op.outputs[output]].version_of; old != kNoTensor) return storage_of(old);
-  if (op.view && output == 0) return storage_of(op.inputs[0]);
-  for (const Place& place : op.in_place)
-    if (place.output == output && may_take(op, place, step)) return storage_of(op.inputs[place.input]);
+StorageId LiveCounter::inherited(OpId op, std::size_t output, std::int32_t step) const {
+  if (const TensorId old = tensors_[op_tensors_.outputs(op)[output]].version_of; old != kNoTensor)
+    return storage_of(old);
+  if (ops_[op].view && output == 0) return storage_of(op_tensors_.inputs(op)[0]);
+  for (const Place& place : ops_[op].in_place)
+    if (place.output == output && may_take(op, place, step)) return storage_of(op_tensors_.inputs(op)[place.input]);
   return kNoStorage;
 }
 
-bool LiveCounter::may_take(const OpFacts& op, const Place& place, std::int32_t step) const {
-  const StorageId storage = storage_of(op.inputs[place.input]);
+bool LiveCounter::may_take(OpId op, const Place& place, std::int32_t step) const {
+  const std::span<const TensorId> inputs = op_tensors_.inputs(op);
+  const StorageId storage = storage_of(inputs[place.input]);
   const Range& range = storages_[storage];
-  const TensorFacts &from = tensors_[op.inputs[place.input]], &to = tensors_[op.outputs[place.output]];
-  if (op.sum == place.output || range.persistent || range.end != step + 1 || range.size != to.size) return false;
+  const TensorFacts &from = tensors_[inputs[place.input]], &to = tensors_[op_tensors_.outputs(op)[place.output]];
+  if (ops_[op].sum == place.output || range.persistent || range.end != step + 1 || range.size != to.size) return false;
   if (step < body_end_ && to.whole_batch && (!from.whole_batch || from.is_callers)) return false;
   if (step < body_end_ && !to.whole_batch && (from.whole_batch || range.outlives_iteration)) return false;
   const auto in_storage = [&](TensorId tensor) { return storage_of(tensor) == storage; };
-  return std::count_if(op.inputs.begin(), op.inputs.end(), in_storage) == 1 &&
+  return std::count_if(inputs.begin(), inputs.end(), in_storage) == 1 &&
          std::find(taken_.begin(), taken_.end(), storage) == taken_.end();
 }
 

@@ -122,7 +122,7 @@ ScheduledProgram schedule_program(const PlanRequest& request, const ProgramReque
   return made;
 }
 
-Plan make_plan(const PlanRequest& request, const OpRegistry& registry) {
+Plan place_plan(const PlanRequest& request, const OpRegistry& registry) {
   Plan plan{.model = request.model,
             .options = request.options,
             .batch = request.batch,
@@ -147,6 +147,11 @@ Plan make_plan(const PlanRequest& request, const OpRegistry& registry) {
     plan.arena = std::max(plan.arena, program.planned);
     plan.programs.push_back(std::move(program));
   }
+  return plan;
+}
+
+Plan make_plan(const PlanRequest& request, const OpRegistry& registry) {
+  Plan plan = place_plan(request, registry);
   plan.arithmetic_hash = arithmetic_hash(plan);
   return plan;
 }

@@ -8,6 +8,7 @@
 #include "loop_search.h"
 #include "paces.h"
 #include "recompute_search.h"
+#include "recompute_sequence.h"
 #include "thimble/error.h"
 #include "thimble/live_counter.h"
 
@@ -177,10 +178,11 @@ void Frontier::add_variant(std::size_t variant, const std::vector<RecomputeRanks
     if (loops == LoopOrder::block && candidates_.size() > known) return;
   }
   LiveCounter counter(graph, registry_, options);
+  SequenceBuilder sequences(graph, basis, nullptr);
   for (const RecomputeRanks& one : ranks) {
     RecomputeRanks all = one;
     while (all.size() < graph.tensors.size()) all.push_back(0);
-    const std::vector<Bytes>& live = counter.count(recompute_sequence(graph, basis, all));
+    const std::vector<Bytes>& live = counter.count(sequences.build(all).ops);
     add({.ranks = one}, counter.steps(), live);
   }
 }
@@ -241,14 +243,14 @@ Plan Frontier::plan_alike(const Candidate& candidate) const {
   Choices choices(variants_[candidate.variant].programs.size());
   choices[0] = {&candidate, candidate.live};
   for (std::size_t program : other_steps(candidate.variant)) choices[program] = {&candidate, {}};
-  return make_plan(request_of(candidate.variant, choices), registry_);
+  return place_plan(request_of(candidate.variant, choices), registry_);
 }
 
 // Where a step cannot be placed in as few bytes as are live, it has what is next in bytes among the candidates.
 std::optional<Plan> Frontier::plan_within(const Candidate& candidate, Choices& others, Bytes budget) const {
   others[0] = {&candidate, candidate.live};
   while (true) {
-    Plan made = make_plan(request_of(candidate.variant, others), registry_);
+    Plan made = place_plan(request_of(candidate.variant, others), registry_);
     if (made.arena <= budget) return made;
     if (made.programs[0].planned > budget) return std::nullopt;
     for (std::size_t p = 1; p < others.size(); ++p) {
@@ -273,9 +275,12 @@ Plan Frontier::plan(const Candidate& candidate) const {
   Bytes most = candidate.live;
   for (std::size_t program : other_steps(candidate.variant))
     most = std::max(most, live(candidate.variant, program, candidate));
+  std::optional<Plan> made;
   if (std::optional<Choices> others = others_within(candidate.variant, most, &candidate))
-    if (std::optional<Plan> made = plan_within(candidate, *others, most)) return std::move(*made);
-  return plan_alike(candidate);
+    made = plan_within(candidate, *others, most);
+  if (!made) made = plan_alike(candidate);
+  made->arithmetic_hash = arithmetic_hash(*made);
+  return std::move(*made);
 }
 
 // `fitting`, if any, fits all steps of its variant.
@@ -320,6 +325,7 @@ PlanOrNo Frontier::within(Bytes budget) const {
   const bool is_found = made.has_value();
   if (!is_found) made = smallest();
   made->budget = budget;
+  made->arithmetic_hash = arithmetic_hash(*made);
   if (is_found || made->arena <= budget) return std::move(*made);
   return DoesNotFit{std::move(*made), lower_bound()};
 }

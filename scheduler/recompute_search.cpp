@@ -1,9 +1,11 @@
 #include "recompute_search.h"
 
 #include <algorithm>
+#include <boost/container_hash/hash.hpp>
 #include <cmath>
-#include <map>
+#include <iterator>
 #include <random>
+#include <unordered_map>
 
 #include "recompute_sequence.h"
 #include "smooth_peak.h"
@@ -35,11 +37,13 @@ class Search {
     for (TensorId t : basis_.values) largest = std::max(largest, bytes_of(graph.tensors[t].type));
     for (TensorId t : basis_.values)
       if (bytes_of(graph.tensors[t].type).value * kSmallestShare > largest.value) values_.push_back(t);
+    std::set_intersection(basis_.between.begin(), basis_.between.end(), values_.begin(), values_.end(),
+                          std::back_inserter(between_));
   }
 
   std::vector<RecomputeOption> run() {
     look_at(keep_everything(graph_));
-    for (std::size_t period = 1; period <= basis_.between.size() + 1; ++period)
+    for (std::size_t period = 1; period <= between_.size() + 1; ++period)
       for (std::int32_t inside : {0, 1, kWithinBlock, kOnDemand}) {
         look_at(nested_pattern(period, inside));
         look_at(flat_pattern(period, inside));
@@ -50,37 +54,43 @@ class Search {
   }
 
  private:
-  struct Found : RecomputeOption {
-    double smooth_live = 0;  ///< bytes
+  using Key = std::vector<std::int32_t>;  // ranks of `values_`; all others are kept
+  struct Found {
+    const Key* key;
+    double seconds;
+    Bytes live;
+    double smooth_live;  // bytes
   };
 
   double score(const Found& found, double rate) const {
     return found.seconds / seconds_of_step_ + rate * found.smooth_live / found_.front().smooth_live;
   }
 
-  const Found* look_at(const RecomputeRanks& ranks) {
-    std::vector<std::int32_t> key;
-    for (TensorId t : values_) key.push_back(ranks[t]);
-    const auto [known, is_new] = index_.try_emplace(key, found_.size());
-    if (!is_new) return &found_[known->second];
+  // Valid until the next one is looked at.
+  const Found& look_at(const RecomputeRanks& ranks) {
+    key_.clear();
+    for (TensorId t : values_) key_.push_back(ranks[t]);
+    const auto [known, is_new] = index_.try_emplace(key_, found_.size());
+    if (!is_new) return found_[known->second];
     --evaluations_left_;
     const std::vector<OpId>& sequence = sequence_builder_.build(ranks).ops;
-    Found found;
-    found.ranks = ranks;
-    found.seconds = seconds_of_repeats(sequence, prices_);
     const std::vector<Bytes>& live = counter_.count(sequence);
-    found.live = *std::max_element(live.begin(), live.end());
-    found.smooth_live = smooth_peak(live);
-    found_.push_back(std::move(found));
-    return &found_.back();
+    found_.push_back({&known->first, seconds_of_repeats(sequence, prices_), *std::max_element(live.begin(), live.end()),
+                      smooth_peak(live)});
+    return found_.back();
+  }
+
+  RecomputeRanks ranks_of(const Found& found) const {
+    RecomputeRanks ranks = keep_everything(graph_);
+    for (std::size_t i = 0; i < values_.size(); ++i) ranks[values_[i]] = (*found.key)[i];
+    return ranks;
   }
 
   // Every period-th value between blocks is kept, the others are held by the pass that ends behind them alone.
   RecomputeRanks flat_pattern(std::size_t period, std::int32_t rank_inside) const {
     RecomputeRanks ranks = keep_everything(graph_);
     for (TensorId t : values_) ranks[t] = rank_inside;
-    for (std::size_t i = 0; i < basis_.between.size(); ++i)
-      ranks[basis_.between[i]] = (i + 1) % period == 0 ? 0 : kWithinBlock;
+    for (std::size_t i = 0; i < between_.size(); ++i) ranks[between_[i]] = (i + 1) % period == 0 ? 0 : kWithinBlock;
     return ranks;
   }
 
@@ -88,7 +98,7 @@ class Search {
   RecomputeRanks nested_pattern(std::size_t period, std::int32_t rank_inside) const {
     RecomputeRanks ranks = keep_everything(graph_);
     for (TensorId t : values_) ranks[t] = rank_inside;
-    for (std::size_t i = 0; i < basis_.between.size(); ++i) {
+    for (std::size_t i = 0; i < between_.size(); ++i) {
       const std::size_t inside = (i + 1) % period;
       std::int32_t rank = 0;
       if (inside != 0) {
@@ -100,7 +110,7 @@ class Search {
           ++rank;
         }
       }
-      ranks[basis_.between[i]] = rank;
+      ranks[between_[i]] = rank;
     }
     return ranks;
   }
@@ -117,7 +127,7 @@ class Search {
     std::size_t best = 0;
     for (std::size_t i = 1; i < found_.size(); ++i)
       if (score(found_[i], rate) < score(found_[best], rate)) best = i;
-    return {found_[best].ranks, score(found_[best], rate), rate};
+    return {ranks_of(found_[best]), score(found_[best], rate), rate};
   }
 
   // Some ranks of the best drawn anew, which a descent may repair in another way. Counted, since a small graph has no
@@ -131,7 +141,7 @@ class Search {
       const std::vector<std::int32_t>& ranks = is_between(t) ? kRanksBetween : kRanksInside;
       place.ranks[t] = ranks[draw(ranks.size())];
     }
-    place.score = score(*look_at(place.ranks), rate);
+    place.score = score(look_at(place.ranks), rate);
     return place;
   }
 
@@ -143,7 +153,7 @@ class Search {
 
   // Whether the ranks as they are now are better than they were; if so, the place is there.
   bool is_better(Place& place) {
-    const double now = score(*look_at(place.ranks), place.rate);
+    const double now = score(look_at(place.ranks), place.rate);
     if (now >= place.score - 1e-12) return false;
     place.score = now;
     return true;
@@ -179,7 +189,7 @@ class Search {
     return improved;
   }
 
-  bool is_between(TensorId t) const { return std::binary_search(basis_.between.begin(), basis_.between.end(), t); }
+  bool is_between(TensorId t) const { return std::binary_search(between_.begin(), between_.end(), t); }
 
   std::vector<RecomputeOption> front() const {
     std::vector<std::size_t> by_time(found_.size());
@@ -191,7 +201,8 @@ class Search {
     });
     std::vector<RecomputeOption> kept;
     for (std::size_t i : by_time)
-      if (kept.empty() || found_[i].live < kept.back().live) kept.push_back(found_[i]);
+      if (kept.empty() || found_[i].live < kept.back().live)
+        kept.push_back({ranks_of(found_[i]), found_[i].live, found_[i].seconds});
     return kept;
   }
 
@@ -206,10 +217,11 @@ class Search {
   const IdVector<OpId, OpPrice>& prices_;
   RecomputeBasis basis_;
   SequenceBuilder sequence_builder_;
-  std::vector<TensorId> values_;
+  std::vector<TensorId> values_, between_;
   double seconds_of_step_ = 0;
   int evaluations_left_;
-  std::map<std::vector<std::int32_t>, std::size_t> index_;
+  Key key_;
+  std::unordered_map<Key, std::size_t, boost::hash<Key>> index_;
   std::vector<Found> found_;
   std::mt19937_64 random_{7};  // the same graph gives the same list
 };

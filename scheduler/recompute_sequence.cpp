@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "thimble/error.h"
+#include "thimble/op_tensors.h"
 
 namespace thimble {
 
@@ -13,13 +14,27 @@ class SequenceBuilder::Impl {
       : graph_(graph),
         basis_(basis),
         loops_(loops),
+        op_tensors_(graph),
+        viewed_(graph.tensors.size(), kNoTensor),
+        is_between_(graph.tensors.size(), 0),
         in_repeats_(ops_in_repeats()),
+        awaited_(graph.ops.size()),
         in_pass_(graph.ops.size(), 0),
         place_(graph.ops.size(), 0),
         available_(graph.tensors.size(), 1),
         is_missing_(graph.tensors.size(), 0),
         ready_(graph.tensors.size(), 0) {
     for (std::size_t i = 0; i < basis.order.size(); ++i) place_[basis.order[i]] = i;
+    for (TensorId t : basis.between) is_between_[t] = 1;
+    for (std::size_t i = 0; i < graph.tensors.size(); ++i) {
+      const auto id = static_cast<TensorId>(i);
+      const OpId producer = graph.tensors[id].producer;
+      producer_.push_back(producer);
+      if (producer == kNoOp) continue;
+      if (basis.is_view[producer] != 0) viewed_[id] = graph.ops[producer].inputs[0];
+      if (basis.may_repeat[producer] != 0) repeatable_.push_back(id);
+    }
+    find_awaited();
   }
 
   const LoopSequence& build(const RecomputeRanks& ranks) {
@@ -51,7 +66,7 @@ class SequenceBuilder::Impl {
       if (phase == Phase::backward || loops_ != nullptr) make_inputs_of(op);
       sequence_.push_back(op);
       if (loops_ == nullptr) continue;
-      for (TensorId t : graph_.ops[op].outputs) available_[t] = 1;
+      for (TensorId t : op_tensors_.outputs(op)) available_[t] = 1;
     }
     ends_.push_back(sequence_.size());
     place_updates();
@@ -70,23 +85,32 @@ class SequenceBuilder::Impl {
     return ops;
   }
 
-  bool is_repeatable(OpId op) const { return op != kNoOp && basis_.may_repeat[op] != 0; }
-  bool is_view(TensorId t) const {
-    const OpId producer = graph_.tensors[t].producer;
-    return producer != kNoOp && basis_.is_view[producer] != 0;
+  // Whose last reader or maker an update has to come after. Who reads a view reads what it looks at.
+  void find_awaited() {
+    IdVector<TensorId, char> is_awaited(graph_.tensors.size(), 0);
+    for (OpId op : basis_.order) {
+      if (graph_.ops[op].phase != Phase::update) continue;
+      updates_in_order_.push_back(op);
+      for (TensorId t : op_tensors_.inputs(op)) is_awaited[t] = 1;
+    }
+    const auto add = [&](OpId op, TensorId touched) {
+      for (TensorId t = touched; t != kNoTensor; t = viewed_[t])
+        if (is_awaited[t] != 0) awaited_[op].push_back(t);
+    };
+    for (OpId op : in_repeats_) {
+      for (TensorId t : op_tensors_.inputs(op)) add(op, t);
+      for (TensorId t : op_tensors_.outputs(op)) add(op, t);
+    }
   }
+
   bool passes(TensorId t) const { return loops_ != nullptr && loops_->passes[t] != 0; }
 
   // Of what may be made again only this is left. A view is there while what it looks at is; by id, so that views of
   // views follow.
   template <class Predicate>
   void keep_only(Predicate is_kept) {
-    for (std::size_t i = 0; i < graph_.tensors.size(); ++i) {
-      const auto id = static_cast<TensorId>(i);
-      const OpId producer = graph_.tensors[id].producer;
-      if (!is_repeatable(producer)) continue;
-      available_[id] = is_view(id) ? available_[graph_.ops[producer].inputs[0]] : available_[id] != 0 && is_kept(id);
-    }
+    for (TensorId t : repeatable_)
+      available_[t] = viewed_[t] != kNoTensor ? available_[viewed_[t]] : available_[t] != 0 && is_kept(t);
   }
 
   void drop_unkept() {
@@ -109,25 +133,25 @@ class SequenceBuilder::Impl {
   void make_for_the_batch(const Rebuild& rebuild) {
     for (OpId op : pass_for(rebuild.values)) {
       sequence_.push_back(op);
-      for (TensorId t : graph_.ops[op].outputs) available_[t] = 1;
+      for (TensorId t : op_tensors_.outputs(op)) available_[t] = 1;
     }
     for (TensorId t : rebuild.values) is_missing_[t] = 0;
     end_repeat();
   }
 
   // The ops one pass has to run so that `wanted` is there, in topological order.
-  const std::vector<OpId>& pass_for(const std::vector<TensorId>& wanted) {
+  const std::vector<OpId>& pass_for(std::span<const TensorId> wanted) {
     pass_.clear();
     for (TensorId t : wanted)
       if (available_[t] == 0) open_.push_back(t);
     while (!open_.empty()) {
-      const OpId producer = graph_.tensors[open_.back()].producer;
+      const OpId producer = producer_[open_.back()];
       open_.pop_back();
       char& seen = in_pass_[producer];
       if (seen != 0) continue;
       seen = 1;
       pass_.push_back(producer);
-      for (TensorId input : graph_.ops[producer].inputs)
+      for (TensorId input : op_tensors_.inputs(producer))
         if (available_[input] == 0) open_.push_back(input);
     }
     for (OpId op : pass_) in_pass_[op] = 0;
@@ -136,44 +160,39 @@ class SequenceBuilder::Impl {
   }
 
   void make_inputs_of(OpId op) {
-    const std::vector<TensorId>& wanted = graph_.ops[op].inputs;
+    const std::span<const TensorId> wanted = op_tensors_.inputs(op);
     const std::vector<OpId>& pass = pass_for(wanted);
     std::int32_t smallest = kWithinBlock;
     std::size_t block_begin = 0;  // in the pass: where its last value between blocks is made
     for (std::size_t i = 0; i < pass.size(); ++i) {
       sequence_.push_back(pass[i]);
-      for (TensorId t : graph_.ops[pass[i]].outputs) {
+      for (TensorId t : op_tensors_.outputs(pass[i])) {
         smallest = std::min(smallest, (*ranks_)[t]);
-        if (std::binary_search(basis_.between.begin(), basis_.between.end(), t)) block_begin = i;
+        if (is_between_[t] != 0) block_begin = i;
       }
     }
     for (std::size_t i = 0; i < pass.size(); ++i)
-      for (TensorId t : graph_.ops[pass[i]].outputs) {
+      for (TensorId t : op_tensors_.outputs(pass[i])) {
         const bool is_wanted = std::find(wanted.begin(), wanted.end(), t) != wanted.end();
         const bool is_ranked = ((*ranks_)[t] < kWithinBlock && (*ranks_)[t] == smallest) ||
                                ((*ranks_)[t] != kOnDemand && i >= block_begin);
-        available_[t] = is_view(t) ? available_[graph_.ops[pass[i]].inputs[0]] : is_wanted || is_ranked;
+        available_[t] = viewed_[t] != kNoTensor ? available_[viewed_[t]] : is_wanted || is_ranked;
       }
   }
 
   // Each update directly behind the last step that it has to wait for, or behind the repeat that this stands in.
   void place_updates() {
     std::fill(ready_.begin(), ready_.end(), 0);
-    for (std::size_t i = 0; i < sequence_.size(); ++i) {
-      const Op& op = graph_.ops[sequence_[i]];
-      for (TensorId t : op.inputs) touch(t, i + 1);
-      for (TensorId t : op.outputs) touch(t, i + 1);
-    }
+    for (std::size_t i = 0; i < sequence_.size(); ++i)
+      for (TensorId t : awaited_[sequence_[i]]) ready_[t] = i + 1;
     updates_.clear();
-    for (OpId id : basis_.order) {
-      const Op& op = graph_.ops[id];
-      if (op.phase != Phase::update) continue;
+    for (OpId op : updates_in_order_) {
       std::size_t at = 0;
-      for (TensorId t : op.inputs) at = std::max(at, ready_[t]);
-      for (TensorId t : op.outputs) ready_[t] = at;
+      for (TensorId t : op_tensors_.inputs(op)) at = std::max(at, ready_[t]);
+      for (TensorId t : op_tensors_.outputs(op)) ready_[t] = at;
       if (loops_ != nullptr && !sequence_.empty())
         at = loops_->barrier_before_update ? ends_.back() : end_of_repeat(at);
-      updates_.push_back({at, id});
+      updates_.push_back({at, op});
     }
     std::stable_sort(updates_.begin(), updates_.end(),
                      [](const PlacedUpdate& a, const PlacedUpdate& b) { return a.after < b.after; });
@@ -204,12 +223,6 @@ class SequenceBuilder::Impl {
     return *std::lower_bound(ends_.begin(), ends_.end(), std::max<std::size_t>(steps_done, 1));
   }
 
-  // Who reads a view reads what it looks at.
-  void touch(TensorId t, std::size_t at) {
-    ready_[t] = std::max(ready_[t], at);
-    if (is_view(t)) touch(graph_.ops[graph_.tensors[t].producer].inputs[0], at);
-  }
-
   struct PlacedUpdate {
     std::size_t after;  // steps of the sequence
     OpId op;
@@ -218,7 +231,13 @@ class SequenceBuilder::Impl {
   const Graph& graph_;
   const RecomputeBasis& basis_;
   const OpLoops* loops_;
-  std::vector<OpId> in_repeats_;
+  OpTensors op_tensors_;
+  IdVector<TensorId, OpId> producer_;
+  IdVector<TensorId, TensorId> viewed_;  // what a view looks at
+  IdVector<TensorId, char> is_between_;
+  std::vector<TensorId> repeatable_;
+  std::vector<OpId> in_repeats_, updates_in_order_;
+  IdVector<OpId, std::vector<TensorId>> awaited_;  // by updates: what an op makes or reads of it
   IdVector<OpId, char> in_pass_;
   IdVector<OpId, std::size_t> place_;  // in the order
   const RecomputeRanks* ranks_ = nullptr;

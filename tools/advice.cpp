@@ -1,14 +1,13 @@
 #include "advice.h"
 
 #include <algorithm>
+#include <future>
 #include <vector>
-
-#include "plan_report.h"
 
 namespace thimble {
 namespace {
 
-constexpr int kEvaluations = 2000;  // a quarter of a plan's: several are made, to say what would do, not what is best
+constexpr int kEvaluations = 1000;  // an eighth of a plan's: several are made, to say what would do, not what is best
 
 struct Allowance {
   std::string option;
@@ -62,22 +61,35 @@ std::vector<Allowance> allowances(const ModelOptions& options) {
   return all;
 }
 
-nlohmann::ordered_json report_of(const ModelOptions& options) {
+struct Outcome {
+  Bytes arena;
+  double milliseconds;
+  bool fits;
+};
+
+Outcome outcome_of(const ModelOptions& options) {
   const auto [answer, calibration] = plan_training(options, training_requests(options), "", kEvaluations);
-  return plan_report(answer, registry(), calibration.get());
+  const DoesNotFit* no = std::get_if<DoesNotFit>(&answer);
+  const Plan& plan = no != nullptr ? no->smallest : std::get<Plan>(answer);
+  return {plan.arena, program_cost(plan.programs.front(), registry(), plan.device, calibration.get()).milliseconds,
+          no == nullptr};
 }
 
 }  // namespace
 
 nlohmann::ordered_json advise(const ModelOptions& options, Bytes smallest) {
+  const std::vector<Allowance> allowed = allowances(options);
+  std::vector<std::future<Outcome>> outcomes;
+  for (const Allowance& allowance : allowed)
+    outcomes.push_back(std::async(std::launch::async, [&] { return outcome_of(allowance.allowed); }));
   std::vector<nlohmann::ordered_json> all;
-  for (const Allowance& allowance : allowances(options)) {
-    const auto report = report_of(allowance.allowed);
-    if (report.at("arena_bytes").get<std::int64_t>() >= smallest.value) continue;
-    all.push_back({{"option", allowance.option},
-                   {"arena_bytes", report.at("arena_bytes")},
-                   {"predicted_ms", report.at("predicted_ms")},
-                   {"fits", report.at("fits")}});
+  for (std::size_t i = 0; i < allowed.size(); ++i) {
+    const Outcome outcome = outcomes[i].get();
+    if (outcome.arena >= smallest) continue;
+    all.push_back({{"option", allowed[i].option},
+                   {"arena_bytes", outcome.arena.value},
+                   {"predicted_ms", outcome.milliseconds},
+                   {"fits", outcome.fits}});
   }
   std::stable_sort(all.begin(), all.end(), [](const auto& a, const auto& b) {
     if (a.at("fits") != b.at("fits")) return a.at("fits").template get<bool>();

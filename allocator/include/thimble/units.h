@@ -89,6 +89,7 @@ class IdVector {
     return static_cast<Id>(values_.size() - 1);
   }
   void reserve(std::size_t size) { values_.reserve(size); }
+  void clear() { values_.clear(); }
   bool contains(Id id) const {
     return static_cast<std::int64_t>(id) >= 0 && static_cast<std::size_t>(id) < values_.size();
   }

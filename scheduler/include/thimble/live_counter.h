@@ -7,6 +7,7 @@
 
 #include <vector>
 
+#include "thimble/op_tensors.h"
 #include "thimble/schedule.h"
 
 namespace thimble {
@@ -36,7 +37,6 @@ class LiveCounter {
   };
   static constexpr std::size_t kNoOutput = static_cast<std::size_t>(-1);
   struct OpFacts {
-    std::vector<TensorId> inputs, outputs;
     std::vector<Place> in_place;  // those that are as large
     Bytes workspace;
     bool update, view;
@@ -63,11 +63,13 @@ class LiveCounter {
   StorageId add_storage(const TensorFacts& tensor, std::int32_t begin, bool outlives_iteration);
   void hold(TensorId tensor, StorageId storage);
   StorageId storage_of(TensorId tensor) const { return values_[value_of_[tensor]].storage; }
-  StorageId inherited(const OpFacts& op, std::size_t output, std::int32_t step) const;
-  bool may_take(const OpFacts& op, const Place& place, std::int32_t step) const;
+  StorageId inherited(OpId op, std::size_t output, std::int32_t step) const;
+  bool may_take(OpId op, const Place& place, std::int32_t step) const;
   void sum_up();
 
+  OpTensors op_tensors_;
   IdVector<TensorId, TensorFacts> tensors_;
+  std::vector<TensorId> given_, lasting_;
   IdVector<OpId, OpFacts> ops_;
   bool is_cut_, updates_last_;
 

@@ -32,7 +32,7 @@ struct DeviceDescription {
   double seconds_per_launch = 1e-5;  ///< of one op, whatever its size
   /// What convolutions and matrix products compute in: "fp32", or "tf32" on a device's tensor cores.
   std::string math = "fp32";
-  bool operator==(const DeviceDescription&) const = default;
+  auto operator<=>(const DeviceDescription&) const = default;
 };
 
 /// One op with the shapes it runs on: batched types carry the samples of the (micro)batch at hand.
@@ -41,6 +41,7 @@ struct OpShape {
   std::vector<TensorType> outputs;
   Attributes attributes;
   DeviceDescription device;
+  auto operator<=>(const OpShape&) const = default;
 };
 
 struct OutputSpec {

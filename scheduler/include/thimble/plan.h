@@ -92,6 +92,9 @@ Plan make_plan(const PlanRequest& request, const OpRegistry& registry);
 /// at every step, those that the program does not use too.
 std::vector<Bytes> bytes_by_role(const Plan& plan, const Program& program, Step step);
 
+/// The same but for the arithmetic hash, which takes as long as the rest: for who compares many.
+Plan place_plan(const PlanRequest& request, const OpRegistry& registry);
+
 /// The schedule that make_plan makes of a program of the request; nothing is placed. Throws as make_schedule.
 struct ScheduledProgram {
   Graph graph;

@@ -36,7 +36,7 @@ struct TensorType {
   DType dtype = DType::f32;
   std::vector<std::int64_t> shape;  ///< row-major, each > 0; empty is a scalar
   bool batched = false;             ///< shape[0] counts samples, so a microbatch holds a slice of it
-  bool operator==(const TensorType&) const = default;
+  auto operator<=>(const TensorType&) const = default;
 };
 
 /// Number of elements; of one sample where `batched`.
