@@ -11,9 +11,9 @@ namespace {
 // small groups get less, because they are planned by the hundred.
 constexpr std::int64_t kRepairEffort = 100'000;
 constexpr std::int64_t kRepairPasses = 200;
-// A few milliseconds, for the target only: what the search does not see at once it seldom sees soon.
+// Some ten milliseconds, for the target only: what the search does not see at once it seldom sees soon.
 constexpr std::size_t kExactBuffers = 500;
-constexpr std::int64_t kExactNodes = 1'000;
+constexpr std::int64_t kExactNodes = 10'000;
 
 std::int32_t slot_count(const std::vector<PlacementItem>& items) {
   std::int32_t slots = 1;

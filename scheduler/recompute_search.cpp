@@ -7,6 +7,7 @@
 #include <random>
 #include <unordered_map>
 
+#include "block_options.h"
 #include "recompute_sequence.h"
 #include "smooth_peak.h"
 #include "thimble/live_counter.h"
@@ -14,12 +15,14 @@
 namespace thimble {
 namespace {
 
-constexpr std::int32_t kDeepestRank = 4;
 constexpr std::int64_t kSmallestShare = 500;  // values below this part of the largest are always kept
 constexpr int kRates = 14;                    // exchange rates between bytes and time
 constexpr double kFirstRate = 0.01, kRateStep = 1.8;
-constexpr int kKick = 3;  // ranks drawn anew before another descent
-const std::vector<std::int32_t> kRanksBetween{0, 1, 2, 3, kDeepestRank, kWithinBlock, kOnDemand};
+constexpr int kRooms = 12;  // to be filled in as little time as can be
+constexpr double kTieRate = 1e-3, kOverRate = 100;
+constexpr std::size_t kMostChains = 64;  // choices of the chain of blocks to start from
+constexpr int kKick = 3;                 // ranks drawn anew before another descent
+const std::vector<std::int32_t> kRanksBetween{0, 1, 2, 3, 4, kWithinBlock, kOnDemand};
 const std::vector<std::int32_t> kRanksInside{0, 1, kWithinBlock, kOnDemand};
 
 class Search {
@@ -43,13 +46,24 @@ class Search {
 
   std::vector<RecomputeOption> run() {
     look_at(keep_everything(graph_));
-    for (std::size_t period = 1; period <= between_.size() + 1; ++period)
-      for (std::int32_t inside : {0, 1, kWithinBlock, kOnDemand}) {
-        look_at(nested_pattern(period, inside));
-        look_at(flat_pattern(period, inside));
+    for (std::int32_t rank : {1, kWithinBlock, kOnDemand}) {
+      RecomputeRanks none = keep_everything(graph_);
+      for (TensorId t : values_) none[t] = rank;
+      look_at(none);
+    }
+    look_at_chains();
+    const std::vector<Goal> goals = make_goals();
+    for (const Goal& goal : goals)
+      for (Place place = best_under(goal); evaluations_left_ > 0 && change_one(place);) {
       }
-    for (int i = 0; i < kRates; ++i) descend(best_under(rate_of(i)));
-    for (int i = 0; evaluations_left_ > 0 && !values_.empty(); i = (i + 1) % kRates) descend(kicked(rate_of(i)));
+    for (std::size_t i = 0; evaluations_left_ > 0 && !values_.empty(); i = (i + 1) % goals.size()) {
+      const double best = best_under(goals[i]).score;
+      const bool cross = draw(2) == 0;
+      Place place = cross ? crossed(goals[i], goals[draw(goals.size())]) : kicked(goals[i]);
+      while (evaluations_left_ > 0 && change_one(place)) {
+      }
+      if (place.score < best) descend(place);
+    }
     return front();
   }
 
@@ -62,8 +76,15 @@ class Search {
     double smooth_live;  // bytes
   };
 
-  double score(const Found& found, double rate) const {
-    return found.seconds / seconds_of_step_ + rate * found.smooth_live / found_.front().smooth_live;
+  // What a descent makes less: time and bytes at an exchange rate, or the time of what fits in a room.
+  struct Goal {
+    double rate = 0;
+    Bytes room{INT64_MAX};
+  };
+
+  double score(const Found& found, const Goal& goal) const {
+    const double smooth = found.smooth_live / found_.front().smooth_live;
+    return found.seconds / seconds_of_step_ + (found.live > goal.room ? kOverRate : goal.rate) * smooth;
   }
 
   // Valid until the next one is looked at.
@@ -86,62 +107,70 @@ class Search {
     return ranks;
   }
 
-  // Every period-th value between blocks is kept, the others are held by the pass that ends behind them alone.
-  RecomputeRanks flat_pattern(std::size_t period, std::int32_t rank_inside) const {
-    RecomputeRanks ranks = keep_everything(graph_);
-    for (TensorId t : values_) ranks[t] = rank_inside;
-    for (std::size_t i = 0; i < between_.size(); ++i) ranks[between_[i]] = (i + 1) % period == 0 ? 0 : kWithinBlock;
-    return ranks;
-  }
-
-  // Every period-th value between blocks is kept, the others are nested by halves; what is inside a block has one rank.
-  RecomputeRanks nested_pattern(std::size_t period, std::int32_t rank_inside) const {
-    RecomputeRanks ranks = keep_everything(graph_);
-    for (TensorId t : values_) ranks[t] = rank_inside;
-    for (std::size_t i = 0; i < between_.size(); ++i) {
-      const std::size_t inside = (i + 1) % period;
-      std::int32_t rank = 0;
-      if (inside != 0) {
-        rank = 1;
-        for (std::size_t begin = 0, end = period; begin + 1 < end && rank < kDeepestRank;) {
-          const std::size_t middle = (begin + end) / 2;
-          if (inside == middle) break;
-          (inside < middle ? end : begin) = middle;
-          ++rank;
-        }
-      }
-      ranks[between_[i]] = rank;
-    }
-    return ranks;
+  void look_at_chains() {
+    const BlockOptions options(graph_, basis_, values_, between_, prices_, [this](const RecomputeRanks& ranks) {
+      --evaluations_left_;
+      const std::vector<OpId>& sequence = sequence_builder_.build(ranks).ops;
+      const double seconds = seconds_of_repeats(sequence, prices_);
+      const std::vector<Bytes>& live = counter_.count(sequence);
+      return CountedSequence{counter_.steps(), live, seconds};
+    });
+    for (const RecomputeRanks& ranks : options.choices(kMostChains)) look_at(ranks);
   }
 
   // Where a descent stands.
   struct Place {
     RecomputeRanks ranks;
-    double score, rate;
+    double score;
+    Goal goal;
   };
 
-  static double rate_of(int i) { return kFirstRate * std::pow(kRateStep, i); }
+  std::vector<Goal> make_goals() const {
+    std::vector<Goal> goals;
+    for (int i = 0; i < kRates; ++i) goals.push_back({.rate = kFirstRate * std::pow(kRateStep, i)});
+    Bytes least = found_.front().live;
+    for (const Found& found : found_) least = std::min(least, found.live);
+    const double step =
+        std::pow(static_cast<double>(found_.front().live.value) / static_cast<double>(least.value), 1.0 / kRooms);
+    double room = static_cast<double>(least.value);
+    for (int i = 0; i < kRooms; ++i, room *= step)
+      goals.push_back({.rate = kTieRate, .room = Bytes{static_cast<std::int64_t>(room)}});
+    return goals;
+  }
 
-  Place best_under(double rate) const {
+  Place best_under(const Goal& goal) const {
     std::size_t best = 0;
     for (std::size_t i = 1; i < found_.size(); ++i)
-      if (score(found_[i], rate) < score(found_[best], rate)) best = i;
-    return {ranks_of(found_[best]), score(found_[best], rate), rate};
+      if (score(found_[i], goal) < score(found_[best], goal)) best = i;
+    return {ranks_of(found_[best]), score(found_[best], goal), goal};
   }
 
   // Some ranks of the best drawn anew, which a descent may repair in another way. Counted, since a small graph has no
   // ranks left that nobody has looked at.
-  Place kicked(double rate) {
+  Place kicked(const Goal& goal) {
     --evaluations_left_;
-    Place place = best_under(rate);
-    const auto draw = [&](std::size_t below) { return static_cast<std::size_t>(random_() % below); };
+    Place place = best_under(goal);
     for (int i = 0; i < kKick; ++i) {
       const TensorId t = values_[draw(values_.size())];
       const std::vector<std::int32_t>& ranks = is_between(t) ? kRanksBetween : kRanksInside;
       place.ranks[t] = ranks[draw(ranks.size())];
     }
-    place.score = score(look_at(place.ranks), rate);
+    place.score = score(look_at(place.ranks), goal);
+    return place;
+  }
+
+  std::size_t draw(std::size_t below) { return static_cast<std::size_t>(random_() % below); }
+
+  // Up to a value those of the best for one goal, behind it of the best for another.
+  Place crossed(const Goal& goal, const Goal& other) {
+    --evaluations_left_;
+    Place place = best_under(goal);
+    const Place partner = best_under(other);
+    const std::size_t cut = draw(values_.size());
+    const bool before = draw(2) == 0;
+    for (std::size_t i = 0; i < values_.size(); ++i)
+      if ((i < cut) == before) place.ranks[values_[i]] = partner.ranks[values_[i]];
+    place.score = score(look_at(place.ranks), goal);
     return place;
   }
 
@@ -153,7 +182,7 @@ class Search {
 
   // Whether the ranks as they are now are better than they were; if so, the place is there.
   bool is_better(Place& place) {
-    const double now = score(look_at(place.ranks), place.rate);
+    const double now = score(look_at(place.ranks), place.goal);
     if (now >= place.score - 1e-12) return false;
     place.score = now;
     return true;

@@ -240,11 +240,11 @@ TEST(ExactPlacement, SlowEveryGroupThatMakesThePeakIsMinimized) {
 
 TEST(ExactPlacement, SlowMoreNodesAreNeverWorse) {
   int improved = 0;
-  for (std::uint32_t seed = 20; seed < 24; ++seed) {
+  for (std::uint32_t seed = 20; seed < 30; ++seed) {
     const PlacementProblem problem = cut_rectangle(seed, 300);
     Bytes peak = place_buffers(problem).peak;
     Bytes bound = max_live(problem);
-    for (const std::int64_t nodes : {0, 100, 400, 1'600, 6'400}) {
+    for (const std::int64_t nodes : {0, 400, 6'400, 100'000}) {
       const MinimizedPlacement best = minimize_peak(problem, nodes);
       EXPECT_LE(best.placement.peak, peak) << "seed " << seed << ", nodes " << nodes;
       EXPECT_GE(best.placement.lower_bound, bound) << "seed " << seed << ", nodes " << nodes;

@@ -167,7 +167,27 @@ TEST(WideResNetFrontier, StaysByTheProvenOptimaAtBatch100) {
     const PlanOrNo answer = frontier.within(Bytes{persistent + std::int64_t{units} * 1024 * 4 * 100});
     const Plan* plan = std::get_if<Plan>(&answer);
     ASSERT_NE(plan, nullptr) << units;
-    EXPECT_LE(recomputed_percent(*plan), percent + 1) << units << " units, " << plan->arena.value << " bytes";
+    EXPECT_LE(recomputed_percent(*plan), percent + 0.1) << units << " units, " << plan->arena.value << " bytes";
+  }
+}
+
+// A net of many blocks has to make less again for a sixth of its bytes than one of few: the chain of blocks is solved
+// as a whole. Value by value it was 24.6, 20.0 and 25.0 %.
+TEST(WideResNetFrontier, NetsOfManyBlocksLoseNothing) {
+  for (const auto& [depth, percent] : {std::pair{28, 26.0}, std::pair{58, 20.0}, std::pair{106, 20.0}}) {
+    TrainingChoices choices;
+    choices.model.depth = depth;
+    choices.batch = 100;
+    choices.device.threads = 2;
+    const Bytes plain = make_plan(request_training(choices, registry()), registry()).arena;
+    choices.fuse_convolutions = true;
+    const Frontier frontier({request_training(choices, registry())}, registry());
+    const PlanOrNo answer = frontier.within(Bytes{plain.value / 6});
+    const Plan* plan = std::get_if<Plan>(&answer);
+    ASSERT_NE(plan, nullptr) << depth;
+    EXPECT_LE(recomputed_percent(*plan), percent) << depth;
+    std::printf("depth %d: %lld bytes of %lld, %.1f %% recomputed\n", depth, static_cast<long long>(plan->arena.value),
+                static_cast<long long>(plain.value), recomputed_percent(*plan));
   }
 }
 

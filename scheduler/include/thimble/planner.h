@@ -23,7 +23,7 @@ enum class LoopOrder : std::uint8_t { microbatch, block, either };
 
 struct PlannerOptions {
   bool recompute = true;
-  int most_evaluations = 8000;  ///< schedules tried for a graph and a cut; the search is counted, not timed
+  int most_evaluations = 12000;  ///< schedules tried for a graph and a cut; the search is counted, not timed
   LoopOrder loops = LoopOrder::microbatch;
 };
 
