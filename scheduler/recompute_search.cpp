@@ -46,7 +46,7 @@ class Search {
 
   std::vector<RecomputeOption> run() {
     look_at(keep_everything(graph_));
-    for (std::int32_t rank : {1, kWithinBlock, kOnDemand}) {
+    for (std::int32_t rank : {kWithinBlock, kOnDemand}) {
       RecomputeRanks none = keep_everything(graph_);
       for (TensorId t : values_) none[t] = rank;
       look_at(none);

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "plan_report.h"
+#include "thimble/planner.h"
 #include "thimble/training_plan.h"
 #include "thimble/translation_plan.h"
 
@@ -85,6 +86,26 @@ PlanRequest plain_request(const Plan& plan, const OpRegistry& registry, bool cut
   return request_training(choices, registry);
 }
 
+// What the statistics of the whole batch would take instead: every op goes through all samples before the next one
+// does, which parts the loop over samples at every normalisation, both ways.
+std::string whole_batch_statistics(const Plan& plan, const OpRegistry& registry, const CalibrationTable* calibration) {
+  TrainingChoices choices = choices_of(plan);
+  choices.microbatches.clear();
+  std::vector<PlanRequest> variants{request_training(choices, registry)};
+  if (choices.model.fuse && !choices.fuse_convolutions) {
+    choices.fuse_convolutions = true;
+    variants.push_back(request_training(choices, registry));
+  }
+  for (PlanRequest& variant : variants) variant.calibration = {std::shared_ptr<const CalibrationTable>(), calibration};
+  const PlanOrNo answer = Frontier(std::move(variants), registry).within(*plan.budget);
+  const DoesNotFit* no = std::get_if<DoesNotFit>(&answer);
+  const Plan& whole = no != nullptr ? no->smallest : std::get<Plan>(answer);
+  return line("statistics of the whole batch (--microbatch %lld) %s %.1f MB, %.0f ms a step\n",
+              static_cast<long long>(plan.batch),
+              no != nullptr ? "would take at least" : "fit too:", megabytes(whole.arena),
+              program_cost(whole.programs.front(), registry, plan.device, calibration).milliseconds);
+}
+
 }  // namespace
 
 std::string explain(const Plan& plan, const OpRegistry& registry, const CalibrationTable* calibration) {
@@ -101,6 +122,9 @@ std::string explain(const Plan& plan, const OpRegistry& registry, const Calibrat
              megabytes(cut.arena), program_cost(cut.programs.front(), registry, plan.device, calibration).milliseconds,
              statistics.empty() ? "" : "; statistics are ", statistics.c_str());
   }
+  if (train.microbatches.size() > 1 && plan.budget && plan.options.count("norm") != 0 &&
+      plan.options.at("norm") == "batch")
+    text += whole_batch_statistics(plan, registry, calibration);
   if (const std::int64_t loops = count_loops(train); loops > 1)
     text += line("block by block, in %lld loops over the microbatches: a block's gradients live as long as its loop\n",
                  static_cast<long long>(loops));

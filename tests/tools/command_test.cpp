@@ -97,6 +97,23 @@ TEST_F(Command, BlockMajorOrderNeedsNoBudget) {
   EXPECT_EQ(block.at("arithmetic_hash"), plain.at("arithmetic_hash"));
 }
 
+// A budget that cuts the batch cuts its statistics; what keeping them whole would take is said beside it.
+TEST_F(Command, SaysWhatTheStatisticsOfTheWholeBatchWouldTake) {
+  const std::string plan = "plan wrn-10-1 --batch 24 --min-microbatch 1 --threads 1";
+  const Json whole = Json::parse(thimble(plan + " --microbatch 24 --budget 1kB --json").output);
+  const auto least = whole.at("smallest_arena_bytes").get<std::int64_t>();
+  char text[120];
+  std::snprintf(text, sizeof text, "(--microbatch 24) would take at least %.1f MB, ", static_cast<double>(least) / 1e6);
+  const Result below = thimble(plan + " --budget " + std::to_string(least - 1) + " --explain");
+  ASSERT_EQ(below.code, 0) << below.output;
+  EXPECT_NE(below.output.find(text), std::string::npos) << below.output << text;
+  // A plan in parts that is faster than the whole batch in the same bytes.
+  const Result above = thimble(plan + " --budget " + std::to_string(least) + " --explain");
+  EXPECT_NE(above.output.find("(--microbatch 24) fit too: "), std::string::npos) << above.output;
+  const Result group = thimble(plan + " --norm group --budget " + std::to_string(least) + " --explain");
+  EXPECT_EQ(group.output.find("--microbatch 24"), std::string::npos) << group.output;
+}
+
 TEST_F(Command, SaysWhoseStatisticsNormalise) {
   const std::string plan = "plan wrn-10-1 --batch 24";
   const auto statistics = [&](const std::string& options) {
