@@ -41,7 +41,11 @@ BlockOptions::BlockOptions(const Graph& graph, const RecomputeBasis& basis, cons
   find_blocks(values, between, prices);
   find_ways_back(count(keep_everything(graph)).steps);
   std::map<std::string, std::size_t> known;
-  for (std::size_t b = 0; b < blocks_.size(); ++b) blocks_[b].like = known.emplace(blocks_[b].made_of, b).first->second;
+  for (std::size_t b = 0; b < blocks_.size(); ++b) {
+    Block& block = blocks_[b];
+    block.made_of += (b == 0 ? "first " : "") + std::to_string(block.inside.size());
+    block.like = known.emplace(block.made_of, b).first->second;
+  }
   make_chain(count);
 }
 
@@ -131,13 +135,14 @@ std::vector<BlockOptions::Look> BlockOptions::look_at(std::size_t block, const C
   return kept;
 }
 
-// While the block before holds nothing: else that would hold what the value is made of instead.
+// While the block before holds nothing: else that would hold what the value is made of instead. A value that is smaller
+// than what it is made of is held for nothing.
 Bytes BlockOptions::begin_of(std::size_t block, const Count& count) const {
   RecomputeRanks ranks = keep_everything(graph_);
   for (TensorId t : blocks_[block - 1].inside) ranks[t] = kWithinBlock;
   const Bytes with = counted(block, count(ranks)).held;
   ranks[blocks_[block].begins_with] = kWithinBlock;
-  return with - counted(block, count(ranks)).held;
+  return std::max(Bytes{}, with - counted(block, count(ranks)).held);
 }
 
 void BlockOptions::make_chain(const Count& count) {
