@@ -39,42 +39,21 @@ class ForwardGraph {
   /// Batched values that every path to the outputs passes which leads around the values `side`, in order of id; none
   /// where there is no such path.
   std::vector<TensorId> separators(const std::vector<TensorId>& side) const {
-    const std::size_t root = ops_ + graph_.tensors.size(), sink = root + 1;
-    Directed paths(sink + 1);
-    std::vector<std::size_t> open;
-    std::vector<char> seen(sink + 1, 0);
-    const auto step = [&](std::size_t from, std::size_t to) {
-      boost::add_edge(from, to, paths);
-      if (seen[to] == 0) open.push_back(to);
-      seen[to] = 1;
-    };
-    for (std::size_t i = 0; i < ops_; ++i)
-      if (begins(static_cast<OpId>(i))) step(root, i);
-    while (!open.empty()) {
-      const std::size_t at = open.back();
-      open.pop_back();
-      if (at == sink) continue;
-      if (at < ops_) {
-        for (TensorId t : graph_.ops[static_cast<OpId>(at)].outputs)
-          if (joins(t) && std::find(side.begin(), side.end(), t) == side.end()) step(at, vertex(t));
-        continue;
-      }
-      const Tensor& tensor = graph_.tensors[static_cast<TensorId>(at - ops_)];
-      if (tensor.is_output) step(at, sink);
-      for (OpId reader : tensor.consumers)
-        if (is_forward(reader)) step(at, vertex(reader));
-    }
-    if (seen[sink] == 0) return {};
-    std::vector<std::size_t> parent(sink + 1, Directed::null_vertex()), points;
+    if (!walk(side, [](std::size_t, std::size_t) {})) return {};  // the rule, and cheap to see
+    Directed paths(sink() + 1);
+    walk(side, [&](std::size_t from, std::size_t to) { boost::add_edge(from, to, paths); });
+    std::vector<std::size_t> parent(sink() + 1, Directed::null_vertex()), points;
     boost::lengauer_tarjan_dominator_tree(
-        paths, root, boost::make_iterator_property_map(parent.begin(), boost::get(boost::vertex_index, paths)));
-    for (std::size_t at = parent[sink]; at != root; at = parent[at]) points.push_back(at);
+        paths, root(), boost::make_iterator_property_map(parent.begin(), boost::get(boost::vertex_index, paths)));
+    for (std::size_t at = parent[sink()]; at != root(); at = parent[at]) points.push_back(at);
     return batched_values(points);
   }
 
  private:
   static std::size_t vertex(OpId op) { return static_cast<std::size_t>(op); }
   std::size_t vertex(TensorId value) const { return ops_ + static_cast<std::size_t>(value); }
+  std::size_t root() const { return ops_ + graph_.tensors.size(); }
+  std::size_t sink() const { return root() + 1; }
   bool is_forward(OpId op) const { return graph_.ops[op].phase == Phase::forward; }
   bool joins(TensorId t) const {
     const Tensor& tensor = graph_.tensors[t];
@@ -84,6 +63,35 @@ class ForwardGraph {
   bool begins(OpId op) const {
     const std::vector<TensorId>& inputs = graph_.ops[op].inputs;
     return is_forward(op) && std::none_of(inputs.begin(), inputs.end(), [&](TensorId t) { return joins(t); });
+  }
+
+  // Along every edge from what the caller gives that leads around `side`; whether one reaches an output.
+  template <class Edge>
+  bool walk(const std::vector<TensorId>& side, Edge edge) const {
+    std::vector<std::size_t> open;
+    std::vector<char> seen(sink() + 1, 0);
+    const auto step = [&](std::size_t from, std::size_t to) {
+      edge(from, to);
+      if (seen[to] == 0) open.push_back(to);
+      seen[to] = 1;
+    };
+    for (std::size_t i = 0; i < ops_; ++i)
+      if (begins(static_cast<OpId>(i))) step(root(), i);
+    while (!open.empty()) {
+      const std::size_t at = open.back();
+      open.pop_back();
+      if (at == sink()) continue;
+      if (at < ops_) {
+        for (TensorId t : graph_.ops[static_cast<OpId>(at)].outputs)
+          if (joins(t) && std::find(side.begin(), side.end(), t) == side.end()) step(at, vertex(t));
+        continue;
+      }
+      const Tensor& tensor = graph_.tensors[static_cast<TensorId>(at - ops_)];
+      if (tensor.is_output) step(at, sink());
+      for (OpId reader : tensor.consumers)
+        if (is_forward(reader)) step(at, vertex(reader));
+    }
+    return seen[sink()] != 0;
   }
 
   std::vector<TensorId> batched_values(const std::vector<std::size_t>& points) const {
