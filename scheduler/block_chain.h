@@ -3,8 +3,7 @@
 // A block has options (which of its values it holds from the pass that goes forward, what that takes, what it costs).
 // Parts of the chain may hold nothing: behind the blocks that follow, such a part is gone through again from its first
 // value, as a chain of its own with the bytes that are free then. With one option a block this is the nested
-// checkpointing of Griewank and Walther (2000) for blocks that differ (Herrmann et al. 2019); options make it what
-// remat.md 3 asks for.
+// checkpointing of Griewank and Walther (2000), for blocks that differ that of Herrmann et al. (2019).
 #pragma once
 
 #include <cstdint>

@@ -86,18 +86,31 @@ void BlockOptions::find_ways_back(const std::vector<OpId>& steps) {
 // persists and that other blocks hold.
 BlockOption BlockOptions::counted(std::size_t block, const CountedSequence& sequence) const {
   BlockOption option{{}, {}, sequence.seconds};
-  Bytes since;  // the most since the last op of the backward phase: repetitions belong to the next
-  bool is_backward = false;
+  Bytes since;  // the most since the last op of either way: repetitions belong to the next on the way back
+  IdVector<OpId, char> ran(graph_.ops.size(), 0);
   for (std::size_t i = 0; i < sequence.steps.size(); ++i) {
     const OpId op = sequence.steps[i];
-    if (graph_.ops[op].phase == Phase::forward && !is_backward) option.held = sequence.live[i];
-    is_backward = is_backward || graph_.ops[op].phase == Phase::backward;
     since = std::max(since, sequence.live[i]);
+    if (graph_.ops[op].phase == Phase::forward && ran[op] == 0) {
+      option.held = sequence.live[i];
+      since = {};
+    }
+    ran[op] = 1;
     if (graph_.ops[op].phase != Phase::backward) continue;
     if (block_of_op_[op] == static_cast<std::int32_t>(block)) option.most = std::max(option.most, since);
     since = {};
   }
   return option;
+}
+
+// Nothing of the blocks before is held but the value that the block begins with, all of the others.
+RecomputeRanks BlockOptions::alone(std::size_t block) const {
+  RecomputeRanks ranks = keep_everything(graph_);
+  for (std::size_t b = 0; b < block; ++b) {
+    for (TensorId t : blocks_[b].inside) ranks[t] = 1;
+    if (b > 0) ranks[blocks_[b].begins_with] = 1;
+  }
+  return ranks;
 }
 
 // All that the block can hold, or from the plainest on what is one value away from the best known so far.
@@ -107,7 +120,7 @@ std::vector<BlockOptions::Look> BlockOptions::look_at(std::size_t block, const C
   std::set<std::vector<std::int32_t>> seen;
   const auto look = [&](const std::vector<std::int32_t>& ranks) {
     if (looks.size() >= kMostLooks || !seen.insert(ranks).second) return;
-    RecomputeRanks all = keep_everything(graph_);
+    RecomputeRanks all = alone(block);
     for (std::size_t i = 0; i < inside.size(); ++i) all[inside[i]] = ranks[i];
     looks.push_back({ranks, counted(block, count(all))});
   };
@@ -135,51 +148,49 @@ std::vector<BlockOptions::Look> BlockOptions::look_at(std::size_t block, const C
   return kept;
 }
 
-// While the block before holds nothing: else that would hold what the value is made of instead. A value that is smaller
-// than what it is made of is held for nothing.
+// What it takes to hold the value that the block begins with, where what follows is made again from it. Nothing where
+// it is smaller than what it would be made of.
 Bytes BlockOptions::begin_of(std::size_t block, const Count& count) const {
-  RecomputeRanks ranks = keep_everything(graph_);
-  for (TensorId t : blocks_[block - 1].inside) ranks[t] = kWithinBlock;
+  RecomputeRanks ranks = alone(block);
+  for (TensorId t : blocks_[block].inside) ranks[t] = kWithinBlock;
+  if (block + 1 < blocks_.size()) ranks[blocks_[block + 1].begins_with] = kWithinBlock;
   const Bytes with = counted(block, count(ranks)).held;
-  ranks[blocks_[block].begins_with] = kWithinBlock;
+  ranks[blocks_[block].begins_with] = 1;
   return std::max(Bytes{}, with - counted(block, count(ranks)).held);
 }
 
+ChainBlock BlockOptions::chain_block(std::size_t block, Bytes persistent, const Count& count) const {
+  ChainBlock chain;
+  if (block > 0) chain.begins_with = begin_of(block, count);
+  chain.forward_seconds = blocks_[block].forward_seconds;
+  BlockOption least = looks_[block].front().option, most = least;
+  for (const Look& look : looks_[block]) {
+    least.held = std::min(least.held, look.option.held);
+    least.seconds = std::min(least.seconds, look.option.seconds);
+    most.seconds = std::max(most.seconds, look.option.seconds);
+  }
+  chain.again_seconds = most.seconds - least.seconds;
+  for (const Look& look : looks_[block]) {
+    const Bytes held = look.option.held - least.held;
+    chain.options.push_back(
+        {held, std::max(held, look.option.most - persistent - chain.begins_with), look.option.seconds - least.seconds});
+  }
+  return chain;
+}
+
 void BlockOptions::make_chain(const Count& count) {
-  const BlockOption everything = counted(0, count(keep_everything(graph_)));
-  const std::size_t blocks = blocks_.size();
-  looks_.resize(blocks);
-  std::vector<ChainBlock> chain(blocks);
-  std::vector<Bytes> inside(blocks);  // held of the values inside where all are kept
-  for (std::size_t b = 0; b < blocks; ++b) {
-    chain[b].forward_seconds = blocks_[b].forward_seconds;
+  RecomputeRanks nothing = alone(blocks_.size());
+  const Bytes persistent = counted(0, count(nothing)).held;
+  looks_.resize(blocks_.size());
+  std::vector<ChainBlock> chain;
+  for (std::size_t b = 0; b < blocks_.size(); ++b) {
     if (const std::size_t like = blocks_[b].like; like != b) {
-      chain[b] = chain[like];
-      inside[b] = inside[like];
+      chain.push_back(chain[like]);
       continue;
     }
-    if (b > 0) chain[b].begins_with = begin_of(b, count);
     looks_[b] = look_at(b, count);
-    Bytes least = everything.held;
-    for (const Look& look : looks_[b]) {
-      least = std::min(least, look.option.held);
-      chain[b].again_seconds = std::max(chain[b].again_seconds, look.option.seconds);
-    }
-    inside[b] = everything.held - least;
-    for (const Look& look : looks_[b])
-      chain[b].options.push_back({look.option.held - least, look.option.most, look.option.seconds});
+    chain.push_back(chain_block(b, persistent, count));
   }
-  // What is held before a block's own values: all that persists, the blocks before, and the value that it begins with.
-  Bytes before = everything.held;
-  std::vector<Bytes> base(blocks);
-  for (std::size_t b = blocks; b-- > 0;) {
-    before -= inside[b];
-    base[b] = before;
-    before -= chain[b].begins_with;
-  }
-  for (std::size_t b = 0; b < blocks; ++b)
-    for (BlockOption& option : chain[b].options)
-      option.most = std::max(option.held, option.most - base[blocks_[b].like]);
   chain_ = BlockChain(std::move(chain));
 }
 

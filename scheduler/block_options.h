@@ -41,7 +41,7 @@ class BlockOptions {
     double forward_seconds = 0;
     std::size_t like = 0;  // the first block that is made of the same
   };
-  // One choice of ranks inside a block while all others hold everything.
+  // One choice of ranks inside a block, and what is live with it: all that persists and later blocks hold included.
   struct Look {
     std::vector<std::int32_t> ranks;
     BlockOption option;
@@ -50,9 +50,11 @@ class BlockOptions {
   void find_blocks(const std::vector<TensorId>& values, const std::vector<TensorId>& between,
                    const IdVector<OpId, OpPrice>& prices);
   void find_ways_back(const std::vector<OpId>& steps);
+  RecomputeRanks alone(std::size_t block) const;
   std::vector<Look> look_at(std::size_t block, const Count& count) const;
   BlockOption counted(std::size_t block, const CountedSequence& sequence) const;
   Bytes begin_of(std::size_t block, const Count& count) const;
+  ChainBlock chain_block(std::size_t block, Bytes persistent, const Count& count) const;
   void make_chain(const Count& count);
   RecomputeRanks ranks_of(const ChainChoice& choice) const;
 

@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "../../scheduler/block_options.h"
-#include "run_plan.h"
+#include "block_graphs.h"
 #include "thimble/live_counter.h"
 
 namespace thimble::testing {
@@ -103,48 +103,49 @@ RC_GTEST_PROP(BlockChain, FindsTheFastestOfAllWays, ()) {
   }
 }
 
-// Dense layers on one width: each holds its input, and the values inside can be dropped.
-Graph dense_chain(const OpRegistry& registry, int blocks) {
-  auto [g, x] = start();
-  const auto width = static_cast<int>(g.tensors[x].type.shape[1]);
-  for (int i = 0; i < blocks; ++i) {
-    const std::string name = "l" + std::to_string(i);
-    const TensorId w = weight(g, (name + ".w").c_str(), width, width);
-    x = g.add_op(registry, "dense", name, {x, w}).front();
-  }
-  return finish(registry, std::move(g), x);
-}
+// What the chain of a graph chooses, each choice as it is counted.
+struct Chosen {
+  std::vector<Way> ways;
+  int counts = 0;  // of sequences, to find the options
+};
 
-TEST(BlockOptions, ChoicesHoldLessForMoreTime) {
-  const OpRegistry registry = tiny_registry();
-  const Graph step = step_graph(registry, dense_chain(registry, 24));
+Chosen choices_of(const OpRegistry& registry, const Graph& graph) {
+  const Graph step = step_graph(registry, graph);
   const RecomputeBasis basis = recompute_basis(step, registry);
-  const DeviceDescription device;
-  const auto prices = price_ops(step, registry, device, {kBatch});
+  const auto prices = price_ops(step, registry, {}, {kBatch});
   LiveCounter counter(step, registry, {.microbatches = {kBatch}, .workspaces = IdVector<OpId, Bytes>(step.ops.size())});
-  int counts = 0;
+  Chosen chosen;
   const auto count = [&](const RecomputeRanks& ranks) {
-    ++counts;
+    ++chosen.counts;
     const std::vector<OpId> sequence = recompute_sequence(step, basis, ranks);
     const std::vector<Bytes>& live = counter.count(sequence);
     return CountedSequence{counter.steps(), live, seconds_of_repeats(sequence, prices)};
   };
   const BlockOptions options(step, basis, basis.values, basis.between, prices, count);
-  EXPECT_LT(counts, 24) << "layers that are alike are counted once";
-  const std::vector<RecomputeRanks> choices = options.choices(32);
-  ASSERT_GE(choices.size(), 6U);
-  Bytes before;
-  double seconds = 1e9;
-  for (const RecomputeRanks& ranks : choices) {
+  const int counts = chosen.counts;
+  for (const RecomputeRanks& ranks : options.choices(32)) {
     const CountedSequence counted = count(ranks);
-    const Bytes live = *std::max_element(counted.live.begin(), counted.live.end());
-    EXPECT_GE(live, before);
-    EXPECT_LE(counted.seconds, seconds);
-    before = live;
-    seconds = counted.seconds;
+    chosen.ways.push_back({*std::max_element(counted.live.begin(), counted.live.end()), counted.seconds});
   }
-  EXPECT_EQ(seconds, 0) << "the last holds everything";
-  EXPECT_GT(count(choices.front()).seconds, 0);
+  chosen.counts = counts;
+  return chosen;
+}
+
+TEST(BlockOptions, ChoicesTakeMoreBytesAndLessTimeOneAfterTheOther) {
+  const OpRegistry registry = tiny_registry();
+  const std::vector<Way> ways = choices_of(registry, tower(registry, 24)).ways;
+  ASSERT_GE(ways.size(), 6U);
+  for (std::size_t i = 1; i < ways.size(); ++i) {
+    EXPECT_GE(ways[i].need, ways[i - 1].need);
+    EXPECT_LE(ways[i].seconds, ways[i - 1].seconds);
+  }
+  EXPECT_EQ(ways.back().seconds, 0) << "the last holds everything";
+  EXPECT_LT(ways.front().need.value, ways.back().need.value * 3 / 4);
+}
+
+TEST(BlockOptions, BlocksThatAreAlikeAreCountedOnce) {
+  const OpRegistry registry = tiny_registry();
+  EXPECT_EQ(choices_of(registry, tower(registry, 6)).counts, choices_of(registry, tower(registry, 24)).counts);
 }
 
 }  // namespace
