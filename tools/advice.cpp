@@ -7,7 +7,7 @@
 namespace thimble {
 namespace {
 
-constexpr int kEvaluations = 1000;  // an eighth of a plan's: several are made, to say what would do, not what is best
+constexpr int kEvaluations = 1000;  // a twelfth of a plan's: several are made, to say what would do, not what is best
 
 struct Allowance {
   std::string option;
