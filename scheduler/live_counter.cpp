@@ -27,26 +27,46 @@ LiveCounter::LiveCounter(const Graph& graph, const OpRegistry& registry, const S
                         .version_of = tensor.version_of,
                         .given = is_given,
                         .is_callers = is_given,
-                        .persistent = persistent,
+                        .in_persistent = is_given && persistent,
                         .batched = tensor.type.batched,
                         .lasts = tensor.is_output || persistent,
                         .whole_batch = is_whole});
-  }
-  for (std::size_t i = 0; i < tensors_.size(); ++i) {
-    const auto id = static_cast<TensorId>(i);
-    if (tensors_[id].given) given_.push_back(id);
-    if (tensors_[id].lasts) lasting_.push_back(id);
   }
   value_of_ = IdVector<TensorId, InstanceId>(tensors_.size(), kNoValue);
   for (std::size_t i = 0; i < graph.ops.size(); ++i)
     add_op(graph, registry, static_cast<OpId>(i), options.workspaces[static_cast<OpId>(i)]);
   find_whole_batches();
+  find_persistent(graph);
   const std::int64_t largest = *std::max_element(options.microbatches.begin(), options.microbatches.end());
   for (std::size_t i = 0; i < graph.tensors.size(); ++i) {
     const auto id = static_cast<TensorId>(i);
+    TensorFacts& tensor = tensors_[id];
     const TensorType& type = graph.tensors[id].type;
-    const bool in_parts = type.batched && !tensors_[id].whole_batch;
-    tensors_[id].size = align_up(bytes_of(in_parts ? with_samples(type, largest) : type), kAlignment);
+    const bool in_parts = type.batched && !tensor.whole_batch;
+    tensor.size = align_up(bytes_of(in_parts ? with_samples(type, largest) : type), kAlignment);
+    if (tensor.in_persistent && tensor.given) persistent_ += tensor.size;
+    if (tensor.in_persistent) continue;
+    if (tensor.given) given_.push_back(id);
+    if (tensor.lasts) lasting_.push_back(id);
+  }
+}
+
+// New versions and views of what persists lie in its bytes. An op that sums over microbatches may have a later id than
+// who reads the sum.
+void LiveCounter::find_persistent(const Graph& graph) {
+  const auto follow = [&](TensorId t, TensorId from) {
+    const bool is_found = tensors_[from].in_persistent && !tensors_[t].in_persistent;
+    tensors_[t].in_persistent |= is_found;
+    return is_found;
+  };
+  for (bool is_new = true; is_new;) {
+    is_new = false;
+    for (std::size_t i = 0; i < ops_.size(); ++i) {
+      const auto op = static_cast<OpId>(i);
+      for (TensorId t : op_tensors_.outputs(op))
+        if (graph.tensors[t].version_of != kNoTensor) is_new |= follow(t, graph.tensors[t].version_of);
+      if (ops_[op].view) is_new |= follow(op_tensors_.outputs(op)[0], op_tensors_.inputs(op)[0]);
+    }
   }
 }
 
@@ -114,7 +134,7 @@ void LiveCounter::find_last_uses() {
     for (TensorId input : op_tensors_.inputs(op)) use(value_of_[input], step);
     InstanceId viewed = ops_[op].view ? value_of_[op_tensors_.inputs(op)[0]] : kNoValue;
     for (TensorId output : op_tensors_.outputs(op)) {
-      add(output, step, viewed);
+      if (!tensors_[output].in_persistent) add(output, step, viewed);
       viewed = kNoValue;
     }
   }
@@ -122,7 +142,7 @@ void LiveCounter::find_last_uses() {
 }
 
 StorageId LiveCounter::add_storage(const TensorFacts& tensor, std::int32_t begin, bool outlives_iteration) {
-  return storages_.push_back({tensor.size, begin, begin + 1, tensor.given && tensor.persistent, outlives_iteration});
+  return storages_.push_back({tensor.size, begin, begin + 1, outlives_iteration});
 }
 
 // Called in the order in which find_last_uses met the values.
@@ -151,6 +171,7 @@ void LiveCounter::make_outputs(std::int32_t step) {
   taken_.clear();
   for (std::size_t k = 0; k < outputs.size(); ++k) {
     const TensorFacts& output = tensors_[outputs[k]];
+    if (output.in_persistent) continue;
     StorageId storage = inherited(steps_[at], k, step);
     if (storage == kNoStorage) storage = add_storage(output, step, false);
     taken_.push_back(storage);
@@ -173,9 +194,10 @@ StorageId LiveCounter::inherited(OpId op, std::size_t output, std::int32_t step)
 bool LiveCounter::may_take(OpId op, const Place& place, std::int32_t step) const {
   const std::span<const TensorId> inputs = op_tensors_.inputs(op);
   const StorageId storage = storage_of(inputs[place.input]);
+  if (storage == kNoStorage) return false;
   const Range& range = storages_[storage];
   const TensorFacts &from = tensors_[inputs[place.input]], &to = tensors_[op_tensors_.outputs(op)[place.output]];
-  if (ops_[op].sum == place.output || range.persistent || range.end != step + 1 || range.size != to.size) return false;
+  if (ops_[op].sum == place.output || range.end != step + 1 || range.size != to.size) return false;
   if (step < body_end_ && to.whole_batch && (!from.whole_batch || from.is_callers)) return false;
   if (step < body_end_ && !to.whole_batch && (from.whole_batch || range.outlives_iteration)) return false;
   const auto in_storage = [&](TensorId tensor) { return storage_of(tensor) == storage; };
@@ -185,7 +207,7 @@ bool LiveCounter::may_take(OpId op, const Place& place, std::int32_t step) const
 
 void LiveCounter::sum_up() {
   for (const Range& range : storages_) {
-    std::int32_t begin = range.begin, end = range.persistent ? step_count() : std::min(range.end, step_count());
+    std::int32_t begin = range.begin, end = std::min(range.end, step_count());
     if (begin < body_end_) {
       if (end > body_end_ || range.outlives_iteration) begin = 0;
       if (range.outlives_iteration) end = std::max(end, body_end_);
@@ -193,7 +215,7 @@ void LiveCounter::sum_up() {
     live_[static_cast<std::size_t>(begin)] += range.size;
     live_[static_cast<std::size_t>(end)] -= range.size;
   }
-  Bytes sum;
+  Bytes sum = persistent_;
   for (Bytes& bytes : live_) bytes = sum += bytes;
   live_.pop_back();
 }

@@ -8,6 +8,7 @@
 #include "all_ops.h"
 #include "picture_inputs.h"
 #include "thimble/initialize.h"
+#include "thimble/live_counter.h"
 #include "thimble/planner.h"
 #include "thimble/replay.h"
 #include "thimble/runtime.h"
@@ -188,6 +189,30 @@ TEST(WideResNetFrontier, NetsOfManyBlocksLoseNothing) {
     EXPECT_LE(recomputed_percent(*plan), percent) << depth;
     std::printf("depth %d: %lld bytes of %lld, %.1f %% recomputed\n", depth, static_cast<long long>(plan->arena.value),
                 static_cast<long long>(plain.value), recomputed_percent(*plan));
+  }
+}
+
+// The counter that searches ask, beside the schedule: where sums are the momentum, their makers have later ids than who
+// reads them.
+TEST(WideResNetFrontier, IsCountedAsItIsScheduled) {
+  for (const bool in_momentum : {false, true}) {
+    TrainingChoices choices = small_net();
+    choices.microbatches = {6, 6};
+    choices.sgd.nesterov = !in_momentum;
+    choices.sgd.accumulate_in_momentum = in_momentum;
+    const Graph graph =
+        accumulate_over_microbatches(request_training(choices, registry()).programs[0].graph, registry());
+    const RecomputeBasis basis = recompute_basis(graph, registry());
+    ScheduleOptions options{.microbatches = choices.microbatches,
+                            .workspaces = IdVector<OpId, Bytes>(graph.ops.size(), Bytes{640})};
+    LiveCounter counter(graph, registry(), options);
+    for (const std::int32_t rank : {0, 1, kWithinBlock, kOnDemand}) {
+      RecomputeRanks ranks = keep_everything(graph);
+      for (TensorId t : basis.values) ranks[t] = rank;
+      options.sequence = recompute_sequence(graph, basis, ranks);
+      EXPECT_EQ(counter.count(options.sequence), live_by_step(make_schedule(graph, registry(), {}, options)))
+          << "rank " << rank << (in_momentum ? ", into the momentum" : "");
+    }
   }
 }
 

@@ -29,8 +29,9 @@ class LiveCounter {
     Bytes size;  // of a storage for it
     TensorId version_of;
     bool given;
-    bool is_callers;  // given, or a view of what is
-    bool persistent, batched, lasts, whole_batch;
+    bool is_callers;     // given, or a view of what is
+    bool in_persistent;  // lies in the bytes of what persists, which are counted once for all
+    bool batched, lasts, whole_batch;
   };
   struct Place {
     std::size_t input, output;
@@ -50,10 +51,11 @@ class LiveCounter {
   struct Range {
     Bytes size;
     std::int32_t begin, end;
-    bool persistent, outlives_iteration;
+    bool outlives_iteration;
   };
 
   void add_op(const Graph& graph, const OpRegistry& registry, OpId id, Bytes workspace);
+  void find_persistent(const Graph& graph);
   void find_whole_batches();
   std::int32_t step_count() const { return static_cast<std::int32_t>(steps_.size()); }
   void order_steps(const std::vector<OpId>& sequence);
@@ -62,14 +64,18 @@ class LiveCounter {
   void make_outputs(std::int32_t step);
   StorageId add_storage(const TensorFacts& tensor, std::int32_t begin, bool outlives_iteration);
   void hold(TensorId tensor, StorageId storage);
-  StorageId storage_of(TensorId tensor) const { return values_[value_of_[tensor]].storage; }
+  // None of what persists.
+  StorageId storage_of(TensorId tensor) const {
+    return tensors_[tensor].in_persistent ? kNoStorage : values_[value_of_[tensor]].storage;
+  }
   StorageId inherited(OpId op, std::size_t output, std::int32_t step) const;
   bool may_take(OpId op, const Place& place, std::int32_t step) const;
   void sum_up();
 
   OpTensors op_tensors_;
   IdVector<TensorId, TensorFacts> tensors_;
-  std::vector<TensorId> given_, lasting_;
+  std::vector<TensorId> given_, lasting_;  // but for what persists
+  Bytes persistent_;
   IdVector<OpId, OpFacts> ops_;
   bool is_cut_, updates_last_;
 
