@@ -18,8 +18,9 @@ namespace {
 constexpr std::int64_t kSmallestShare = 500;  // values below this part of the largest are always kept
 constexpr int kRates = 14;                    // exchange rates between bytes and time
 constexpr double kFirstRate = 0.01, kRateStep = 1.8;
-constexpr int kRooms = 12;  // to be filled in as little time as can be
-constexpr double kTieRate = 1e-3, kOverRate = 100;
+constexpr int kRooms = 12;               // from the smallest known to all that there is
+constexpr double kTieRate = 1e-3;        // in a room: of two as fast the smaller
+constexpr double kOverRate = 100;        // of what does not fit: the smaller, whatever its time
 constexpr std::size_t kMostChains = 64;  // choices of the chain of blocks to start from
 constexpr int kKick = 3;                 // ranks drawn anew before another descent
 const std::vector<std::int32_t> kRanksBetween{0, 1, 2, 3, 4, kWithinBlock, kOnDemand};
@@ -53,7 +54,7 @@ class Search {
     }
     look_at_chains();
     const std::vector<Goal> goals = make_goals();
-    for (const Goal& goal : goals)
+    for (const Goal& goal : goals)  // nothing is exchanged yet, so that all goals have their turn
       for (Place place = best_under(goal); evaluations_left_ > 0 && change_one(place);) {
       }
     for (std::size_t i = 0; evaluations_left_ > 0 && !values_.empty(); i = (i + 1) % goals.size()) {
@@ -76,7 +77,8 @@ class Search {
     double smooth_live;  // bytes
   };
 
-  // What a descent makes less: time and bytes at an exchange rate, or the time of what fits in a room.
+  // What a descent makes less: time and bytes at an exchange rate, or the time of what fits in a room (which may be
+  // best under no rate).
   struct Goal {
     double rate = 0;
     Bytes room{INT64_MAX};
@@ -127,6 +129,7 @@ class Search {
 
   std::vector<Goal> make_goals() const {
     std::vector<Goal> goals;
+    goals.reserve(kRates + kRooms);
     for (int i = 0; i < kRates; ++i) goals.push_back({.rate = kFirstRate * std::pow(kRateStep, i)});
     Bytes least = found_.front().live;
     for (const Found& found : found_) least = std::min(least, found.live);
@@ -145,6 +148,8 @@ class Search {
     return {ranks_of(found_[best]), score(found_[best], goal), goal};
   }
 
+  std::size_t draw(std::size_t below) { return static_cast<std::size_t>(random_() % below); }
+
   // Some ranks of the best drawn anew, which a descent may repair in another way. Counted, since a small graph has no
   // ranks left that nobody has looked at.
   Place kicked(const Goal& goal) {
@@ -158,8 +163,6 @@ class Search {
     place.score = score(look_at(place.ranks), goal);
     return place;
   }
-
-  std::size_t draw(std::size_t below) { return static_cast<std::size_t>(random_() % below); }
 
   // Up to a value those of the best for one goal, behind it of the best for another.
   Place crossed(const Goal& goal, const Goal& other) {

@@ -83,6 +83,7 @@ nlohmann::ordered_json advise(const ModelOptions& options, Bytes smallest) {
   for (const Allowance& allowance : allowed)
     outcomes.push_back(std::async(std::launch::async, [&] { return outcome_of(allowance.allowed); }));
   std::vector<nlohmann::ordered_json> all;
+  all.reserve(allowed.size());
   for (std::size_t i = 0; i < allowed.size(); ++i) {
     const Outcome outcome = outcomes[i].get();
     if (outcome.arena >= smallest) continue;
