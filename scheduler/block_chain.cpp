@@ -8,7 +8,7 @@ namespace thimble {
 namespace {
 
 constexpr float kNever = std::numeric_limits<float>::infinity();
-constexpr double kMostSteps = 3e7;  // of the program: a tenth of a second
+constexpr double kMostSteps = 1e8;  // of the program: some tenths of a second
 constexpr double kFewestSlots = 64, kMostSlots = 1024;
 
 }  // namespace

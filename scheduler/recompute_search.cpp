@@ -22,7 +22,9 @@ constexpr int kRooms = 12;               // from the smallest known to all that 
 constexpr double kTieRate = 1e-3;        // in a room: of two as fast the smaller
 constexpr double kOverRate = 100;        // of what does not fit: the smaller, whatever its time
 constexpr std::size_t kMostChains = 64;  // choices of the chain of blocks to start from
-constexpr int kKick = 3;                 // ranks drawn anew before another descent
+constexpr std::size_t kManyBlocks = 100;
+constexpr std::int32_t kDeepestHalf = 4;
+constexpr int kKick = 3;  // ranks drawn anew before another descent
 const std::vector<std::int32_t> kRanksBetween{0, 1, 2, 3, 4, kWithinBlock, kOnDemand};
 const std::vector<std::int32_t> kRanksInside{0, 1, kWithinBlock, kOnDemand};
 
@@ -53,6 +55,7 @@ class Search {
       look_at(none);
     }
     look_at_chains();
+    if (between_.size() > kManyBlocks) look_at_patterns();
     const std::vector<Goal> goals = make_goals();
     for (const Goal& goal : goals)  // nothing is exchanged yet, so that all goals have their turn
       for (Place place = best_under(goal); evaluations_left_ > 0 && change_one(place);) {
@@ -118,6 +121,34 @@ class Search {
       return CountedSequence{counter_.steps(), live, seconds};
     });
     for (const RecomputeRanks& ranks : options.choices(kMostChains)) look_at(ranks);
+  }
+
+  // What the chain's slots are too coarse for: checkpoints at every period-th value between blocks, those between them
+  // nested by halves or held within their block.
+  void look_at_patterns() {
+    for (std::size_t period = 1; period <= between_.size() + 1; ++period)
+      for (std::int32_t inside : {0, 1, kWithinBlock, kOnDemand}) {
+        RecomputeRanks nested = keep_everything(graph_);
+        for (TensorId t : values_) nested[t] = inside;
+        RecomputeRanks flat = nested;
+        for (std::size_t i = 0; i < between_.size(); ++i) {
+          nested[between_[i]] = depth_in_halves((i + 1) % period, period);
+          flat[between_[i]] = (i + 1) % period == 0 ? 0 : kWithinBlock;
+        }
+        look_at(nested);
+        look_at(flat);
+      }
+  }
+
+  static std::int32_t depth_in_halves(std::size_t place, std::size_t period) {
+    if (place == 0) return 0;
+    std::int32_t depth = 1;
+    for (std::size_t begin = 0, end = period; begin + 1 < end && depth < kDeepestHalf; ++depth) {
+      const std::size_t middle = (begin + end) / 2;
+      if (place == middle) break;
+      (place < middle ? end : begin) = middle;
+    }
+    return depth;
   }
 
   // Where a descent stands.
