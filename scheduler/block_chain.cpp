@@ -8,18 +8,20 @@ namespace thimble {
 namespace {
 
 constexpr float kNever = std::numeric_limits<float>::infinity();
-constexpr double kMostSteps = 1e8;  // of the program: some tenths of a second
-constexpr double kFewestSlots = 64, kMostSlots = 1024;
+constexpr double kMostSteps = 1e8;  // of the program, some tenths of a second, where a block has its slots
+constexpr double kMostSlots = 1024, kSlotsPerBlock = 4;
+constexpr std::size_t kManyBlocks = 64, kPlaces = 32;
 
 }  // namespace
 
-BlockChain::BlockChain(std::vector<ChainBlock> blocks) : blocks_(std::move(blocks)) {
-  const auto count = static_cast<double>(blocks_.size());
-  slots_ =
-      static_cast<std::size_t>(std::clamp(kMostSteps / (count * count * (count / 6 + 4)), kFewestSlots, kMostSlots));
+BlockChain::BlockChain(const std::vector<ChainBlock>& blocks) {
+  if (blocks.size() > kManyBlocks) stride_ = (blocks.size() + kPlaces - 1) / kPlaces;
+  const auto count = static_cast<double>(blocks.size()), places = count / static_cast<double>(stride_);
+  slots_ = static_cast<std::size_t>(
+      std::max(kSlotsPerBlock * count, std::min(kMostSlots, kMostSteps / (count * places / 2 * (places / 3 + 4)))));
   // Who holds most at every block needs no more than this.
   Bytes held, most;
-  for (const ChainBlock& block : blocks_) {
+  for (const ChainBlock& block : blocks) {
     held += block.begins_with;
     Bytes of_block;
     for (const BlockOption& option : block.options) {
@@ -30,16 +32,18 @@ BlockChain::BlockChain(std::vector<ChainBlock> blocks) : blocks_(std::move(block
   }
   slot_bytes_ = std::max<std::int64_t>(1, std::max(held, most).value / static_cast<std::int64_t>(slots_) + 1);
   forward_until_.push_back(0);
-  for (const ChainBlock& block : blocks_) {
+  for (const ChainBlock& block : blocks) {
     forward_until_.push_back(forward_until_.back() + block.forward_seconds);
+    again_.push_back(block.again_seconds);
     begins_.push_back(slots_of(block.begins_with));
     options_.emplace_back();
     for (const BlockOption& option : block.options)
       options_.back().push_back({slots_of(option.held), slots_of(option.most), static_cast<float>(option.seconds)});
   }
-  seconds_.resize((blocks_.size() + 1) * (blocks_.size() + 1));
-  for (std::size_t first = blocks_.size(); first-- > 0;)
-    for (std::size_t end = first + 1; end <= blocks_.size(); ++end) {
+  seconds_.resize((size() + 1) * (size() + 1));
+  for (std::size_t first = size(); first-- > 0;)
+    for (std::size_t end = first + 1; end <= size(); ++end) {
+      if (end != size() && end % stride_ != 0 && !is_short(first, end)) continue;
       std::vector<float>& all = seconds_[row(first, end)];
       all.resize(slots_ + 1);
       for (std::size_t room = 0; room <= slots_; ++room) all[room] = best(first, end, room).seconds;
@@ -65,9 +69,10 @@ BlockChain::Step BlockChain::best(std::size_t first, std::size_t end, std::size_
     }
     if (seconds < best.seconds) best = {k, 0, seconds};
   }
-  for (std::size_t part = first + 2; part < end; ++part) {
+  const std::size_t stride = is_short(first, end) ? 1 : stride_;
+  for (std::size_t part = (first + 1) / stride * stride + stride; part < end; part += stride) {
     if (begins_[part] > room) continue;
-    const double again = forward_until_[part - 1] - forward_until_[first] + blocks_[part - 1].again_seconds;
+    const double again = forward_until_[part - 1] - forward_until_[first] + again_[part - 1];
     const float seconds =
         static_cast<float>(again) + seconds_[row(part, end)][room - begins_[part]] + seconds_[row(first, part)][room];
     if (seconds < best.seconds) best = {0, part, seconds};
@@ -76,11 +81,11 @@ BlockChain::Step BlockChain::best(std::size_t first, std::size_t end, std::size_
 }
 
 std::optional<ChainChoice> BlockChain::within(std::size_t slots) const {
-  if (blocks_.empty()) return std::nullopt;
+  if (begins_.empty()) return std::nullopt;
   slots = std::min(slots, slots_);
-  ChainChoice choice{std::vector<ChainChoice::Block>(blocks_.size()), seconds_[row(0, blocks_.size())][slots]};
+  ChainChoice choice{std::vector<ChainChoice::Block>(size()), seconds_[row(0, size())][slots]};
   if (choice.seconds == kNever) return std::nullopt;
-  collect(0, blocks_.size(), slots, 0, choice);
+  collect(0, size(), slots, 0, choice);
   return choice;
 }
 

@@ -39,10 +39,11 @@ struct ChainChoice {
   double seconds = 0;  ///< of repetitions
 };
 
-/// All rooms at once, in slots: bytes are rounded to the nearest, so that what is chosen has to be counted exactly.
+/// All rooms at once, in slots: bytes are rounded to the nearest, so that what is chosen has to be counted exactly. A
+/// chain of more than 64 blocks is parted at 32 places at most, and short parts anywhere.
 class BlockChain {
  public:
-  explicit BlockChain(std::vector<ChainBlock> blocks);
+  explicit BlockChain(const std::vector<ChainBlock>& blocks);
   std::size_t slots() const { return slots_; }
   /// The fewest seconds in that many slots; none where nothing fits.
   std::optional<ChainChoice> within(std::size_t slots) const;
@@ -61,17 +62,18 @@ class BlockChain {
   };
 
   std::size_t slots_of(Bytes bytes) const;
-  std::size_t row(std::size_t first, std::size_t end) const { return first * (blocks_.size() + 1) + end; }
+  std::size_t size() const { return begins_.size(); }
+  bool is_short(std::size_t first, std::size_t end) const { return end - first <= 2 * stride_; }
+  std::size_t row(std::size_t first, std::size_t end) const { return first * (size() + 1) + end; }
   Step best(std::size_t first, std::size_t end, std::size_t room) const;
   void collect(std::size_t first, std::size_t end, std::size_t room, std::int32_t depth, ChainChoice& choice) const;
 
-  std::vector<ChainBlock> blocks_;
-  std::size_t slots_ = 0;
+  std::size_t slots_ = 0, stride_ = 1;  // of the places where the chain may be parted
   std::int64_t slot_bytes_ = 1;
   std::vector<std::vector<Option>> options_;
   std::vector<std::size_t> begins_;
-  std::vector<double> forward_until_;        // seconds of all blocks before
-  std::vector<std::vector<float>> seconds_;  // of each part [first, end) of the chain: by slots
+  std::vector<double> forward_until_, again_;  // seconds of all blocks before; of a block's way back
+  std::vector<std::vector<float>> seconds_;    // of each part [first, end) of the chain: by slots
 };
 
 }  // namespace thimble

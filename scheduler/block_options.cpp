@@ -179,8 +179,7 @@ ChainBlock BlockOptions::chain_block(std::size_t block, Bytes persistent, const 
 }
 
 void BlockOptions::make_chain(const Count& count) {
-  RecomputeRanks nothing = alone(blocks_.size());
-  const Bytes persistent = counted(0, count(nothing)).held;
+  const Bytes persistent = counted(0, count(alone(blocks_.size()))).held;
   looks_.resize(blocks_.size());
   std::vector<ChainBlock> chain;
   for (std::size_t b = 0; b < blocks_.size(); ++b) {
@@ -191,7 +190,7 @@ void BlockOptions::make_chain(const Count& count) {
     looks_[b] = look_at(b, count);
     chain.push_back(chain_block(b, persistent, count));
   }
-  chain_ = BlockChain(std::move(chain));
+  chain_ = BlockChain(chain);
 }
 
 std::vector<RecomputeRanks> BlockOptions::choices(std::size_t most) const {

@@ -61,6 +61,11 @@ bool is_fuller(const Candidate& a, const Candidate& b) {
 
 }  // namespace
 
+const Plan& plan_or_smallest(const PlanOrNo& answer) {
+  const DoesNotFit* no = std::get_if<DoesNotFit>(&answer);
+  return no != nullptr ? no->smallest : std::get<Plan>(answer);
+}
+
 struct Frontier::Search {
   std::size_t tensors;  // of the uncut graph
   std::future<std::vector<RecomputeOption>> found;

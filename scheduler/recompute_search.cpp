@@ -22,9 +22,7 @@ constexpr int kRooms = 12;               // from the smallest known to all that 
 constexpr double kTieRate = 1e-3;        // in a room: of two as fast the smaller
 constexpr double kOverRate = 100;        // of what does not fit: the smaller, whatever its time
 constexpr std::size_t kMostChains = 64;  // choices of the chain of blocks to start from
-constexpr std::size_t kManyBlocks = 100;
-constexpr std::int32_t kDeepestHalf = 4;
-constexpr int kKick = 3;  // ranks drawn anew before another descent
+constexpr int kKick = 3;                 // ranks drawn anew before another descent
 const std::vector<std::int32_t> kRanksBetween{0, 1, 2, 3, 4, kWithinBlock, kOnDemand};
 const std::vector<std::int32_t> kRanksInside{0, 1, kWithinBlock, kOnDemand};
 
@@ -55,7 +53,6 @@ class Search {
       look_at(none);
     }
     look_at_chains();
-    if (between_.size() > kManyBlocks) look_at_patterns();
     const std::vector<Goal> goals = make_goals();
     for (const Goal& goal : goals)  // nothing is exchanged yet, so that all goals have their turn
       for (Place place = best_under(goal); evaluations_left_ > 0 && change_one(place);) {
@@ -98,12 +95,17 @@ class Search {
     for (TensorId t : values_) key_.push_back(ranks[t]);
     const auto [known, is_new] = index_.try_emplace(key_, found_.size());
     if (!is_new) return found_[known->second];
+    const CountedSequence counted = count(ranks);
+    found_.push_back({&known->first, counted.seconds, *std::max_element(counted.live.begin(), counted.live.end()),
+                      smooth_peak(counted.live)});
+    return found_.back();
+  }
+
+  CountedSequence count(const RecomputeRanks& ranks) {
     --evaluations_left_;
     const std::vector<OpId>& sequence = sequence_builder_.build(ranks).ops;
     const std::vector<Bytes>& live = counter_.count(sequence);
-    found_.push_back({&known->first, seconds_of_repeats(sequence, prices_), *std::max_element(live.begin(), live.end()),
-                      smooth_peak(live)});
-    return found_.back();
+    return {counter_.steps(), live, seconds_of_repeats(sequence, prices_)};
   }
 
   RecomputeRanks ranks_of(const Found& found) const {
@@ -113,42 +115,9 @@ class Search {
   }
 
   void look_at_chains() {
-    const BlockOptions options(graph_, basis_, values_, between_, prices_, [this](const RecomputeRanks& ranks) {
-      --evaluations_left_;
-      const std::vector<OpId>& sequence = sequence_builder_.build(ranks).ops;
-      const double seconds = seconds_of_repeats(sequence, prices_);
-      const std::vector<Bytes>& live = counter_.count(sequence);
-      return CountedSequence{counter_.steps(), live, seconds};
-    });
+    const BlockOptions options(graph_, basis_, values_, between_, prices_,
+                               [this](const RecomputeRanks& ranks) { return count(ranks); });
     for (const RecomputeRanks& ranks : options.choices(kMostChains)) look_at(ranks);
-  }
-
-  // What the chain's slots are too coarse for: checkpoints at every period-th value between blocks, those between them
-  // nested by halves or held within their block.
-  void look_at_patterns() {
-    for (std::size_t period = 1; period <= between_.size() + 1; ++period)
-      for (std::int32_t inside : {0, 1, kWithinBlock, kOnDemand}) {
-        RecomputeRanks nested = keep_everything(graph_);
-        for (TensorId t : values_) nested[t] = inside;
-        RecomputeRanks flat = nested;
-        for (std::size_t i = 0; i < between_.size(); ++i) {
-          nested[between_[i]] = depth_in_halves((i + 1) % period, period);
-          flat[between_[i]] = (i + 1) % period == 0 ? 0 : kWithinBlock;
-        }
-        look_at(nested);
-        look_at(flat);
-      }
-  }
-
-  static std::int32_t depth_in_halves(std::size_t place, std::size_t period) {
-    if (place == 0) return 0;
-    std::int32_t depth = 1;
-    for (std::size_t begin = 0, end = period; begin + 1 < end && depth < kDeepestHalf; ++depth) {
-      const std::size_t middle = (begin + end) / 2;
-      if (place == middle) break;
-      (place < middle ? end : begin) = middle;
-    }
-    return depth;
   }
 
   // Where a descent stands.

@@ -16,8 +16,9 @@ struct RecomputeOption {
 };
 
 /// Pareto optimal among what was looked at, most bytes first: the first keeps everything. Local search over ranks under
-/// the exact schedule, from what the chain of blocks chooses (`block_options.h`), for a ladder of exchange rates between
-/// bytes and time and one of rooms; no budget enters. Counted in evaluations, so the same graph gives the same list. `options` says the cut.
+/// the exact schedule, from what the chain of blocks chooses (`block_options.h`), for a ladder of exchange rates
+/// between bytes and time and one of rooms; no budget enters. Counted in evaluations, so the same graph gives the same
+/// list. `options` says the cut.
 std::vector<RecomputeOption> search_recompute(const Graph& graph, const OpRegistry& registry,
                                               const ScheduleOptions& options, const IdVector<OpId, OpPrice>& prices,
                                               int most_evaluations);

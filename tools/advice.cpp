@@ -69,10 +69,9 @@ struct Outcome {
 
 Outcome outcome_of(const ModelOptions& options) {
   const auto [answer, calibration] = plan_training(options, training_requests(options), "", kEvaluations);
-  const DoesNotFit* no = std::get_if<DoesNotFit>(&answer);
-  const Plan& plan = no != nullptr ? no->smallest : std::get<Plan>(answer);
+  const Plan& plan = plan_or_smallest(answer);
   return {plan.arena, program_cost(plan.programs.front(), registry(), plan.device, calibration.get()).milliseconds,
-          no == nullptr};
+          std::holds_alternative<Plan>(answer)};
 }
 
 }  // namespace

@@ -91,18 +91,18 @@ PlanRequest plain_request(const Plan& plan, const OpRegistry& registry, bool cut
 std::string whole_batch_statistics(const Plan& plan, const OpRegistry& registry, const CalibrationTable* calibration) {
   TrainingChoices choices = choices_of(plan);
   choices.microbatches.clear();
-  std::vector<PlanRequest> variants{request_training(choices, registry)};
-  if (choices.model.fuse && !choices.fuse_convolutions) {
-    choices.fuse_convolutions = true;
+  std::vector<PlanRequest> variants;
+  for (const bool fuses : {false, true}) {
+    if (fuses && !choices.model.fuse) continue;
+    choices.fuse_convolutions = fuses;
     variants.push_back(request_training(choices, registry));
+    variants.back().calibration = {std::shared_ptr<const CalibrationTable>(), calibration};
   }
-  for (PlanRequest& variant : variants) variant.calibration = {std::shared_ptr<const CalibrationTable>(), calibration};
   const PlanOrNo answer = Frontier(std::move(variants), registry).within(*plan.budget);
-  const DoesNotFit* no = std::get_if<DoesNotFit>(&answer);
-  const Plan& whole = no != nullptr ? no->smallest : std::get<Plan>(answer);
+  const Plan& whole = plan_or_smallest(answer);
   return line("statistics of the whole batch (--microbatch %lld) %s %.1f MB, %.0f ms a step\n",
               static_cast<long long>(plan.batch),
-              no != nullptr ? "would take at least" : "fit too:", megabytes(whole.arena),
+              std::holds_alternative<Plan>(answer) ? "fit too:" : "would take at least", megabytes(whole.arena),
               program_cost(whole.programs.front(), registry, plan.device, calibration).milliseconds);
 }
 

@@ -61,7 +61,7 @@ std::string statistics_text(const Plan& plan) {
 nlohmann::ordered_json plan_report(const PlanOrNo& answer, const OpRegistry& registry,
                                    const CalibrationTable* calibration) {
   const DoesNotFit* no = std::get_if<DoesNotFit>(&answer);
-  const Plan& plan = no != nullptr ? no->smallest : std::get<Plan>(answer);
+  const Plan& plan = plan_or_smallest(answer);
   const Program& peak = peak_program(plan);
   const Program& train = plan.programs.front();
   const ProgramCost cost = program_cost(train, registry, plan.device, calibration);

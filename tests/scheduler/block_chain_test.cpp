@@ -49,6 +49,19 @@ TEST(BlockChain, OfAlikeBlocksIsTheBinomialSchedule) {
   }
 }
 
+// Parted at few places only, and still near the binomial schedule.
+TEST(BlockChain, ManyBlocksLoseLittle) {
+  const BlockChain chain(alike(300));
+  for (std::size_t room : {10U, 30U, 100U}) {
+    const double fewest = static_cast<double>(repeated_steps(300, static_cast<std::int64_t>(room)));
+    const auto choice = chain.within(room);
+    ASSERT_TRUE(choice.has_value()) << room;
+    EXPECT_GE(choice->seconds, fewest) << room;
+    EXPECT_LE(choice->seconds, 1.2 * fewest) << room;
+  }
+  EXPECT_EQ(chain.within(300)->seconds, 0);
+}
+
 // What one way through a part of the chain takes.
 struct Way {
   Bytes need;

@@ -87,13 +87,12 @@ struct PlanRequest {
 /// Schedules and places every program. The budget is recorded, not enforced. Throws InvalidArgument where persistent
 /// tensors of two programs share a name but not a type.
 Plan make_plan(const PlanRequest& request, const OpRegistry& registry);
+/// The same but for the arithmetic hash, which takes as long as the rest: for who compares many.
+Plan place_plan(const PlanRequest& request, const OpRegistry& registry);
 
 /// Bytes of the whole arena's tensors at one step of a program, by role, padding included. Persistent tensors count
 /// at every step, those that the program does not use too.
 std::vector<Bytes> bytes_by_role(const Plan& plan, const Program& program, Step step);
-
-/// The same but for the arithmetic hash, which takes as long as the rest: for who compares many.
-Plan place_plan(const PlanRequest& request, const OpRegistry& registry);
 
 /// The schedule that make_plan makes of a program of the request; nothing is placed. Throws as make_schedule.
 struct ScheduledProgram {

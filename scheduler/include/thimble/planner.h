@@ -43,6 +43,8 @@ struct DoesNotFit {
   Bytes lower_bound;  ///< nothing that keeps the variants' graphs fits in less: persistent bytes and the largest op
 };
 using PlanOrNo = std::variant<Plan, DoesNotFit>;
+/// The plan, or where none fits the smallest.
+const Plan& plan_or_smallest(const PlanOrNo& answer);
 
 class Frontier {
  public:
