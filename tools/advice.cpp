@@ -79,6 +79,7 @@ Outcome outcome_of(const ModelOptions& options) {
 nlohmann::ordered_json advise(const ModelOptions& options, Bytes smallest) {
   const std::vector<Allowance> allowed = allowances(options);
   std::vector<std::future<Outcome>> outcomes;
+  outcomes.reserve(allowed.size());
   for (const Allowance& allowance : allowed)
     outcomes.push_back(std::async(std::launch::async, [&] { return outcome_of(allowance.allowed); }));
   std::vector<nlohmann::ordered_json> all;
