@@ -3,8 +3,11 @@
 #include <cublasLt.h>
 
 #include <algorithm>
-#include <array>
+#include <limits>
+#include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "matrix_product_cuda.h"
 #include "thimble/error.h"
@@ -99,6 +102,62 @@ MatrixDescription describe(const DeviceMatrix& matrix, std::int64_t rows, std::i
   return {matrix, matrix.transposed ? columns : rows, matrix.transposed ? rows : columns, count};
 }
 
+// What an algorithm cuts a product into. The library's c is ours transposed: its rows are columns.
+class TiledAlgorithm {
+ public:
+  explicit TiledAlgorithm(const cublasLtMatmulAlgo_t& algorithm)
+      : tile_(tile_of(attribute(algorithm, CUBLASLT_ALGO_CONFIG_TILE_ID))),
+        parts_(attribute(algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM)) {}
+
+  std::int64_t tiles(const DeviceProduct& product) const {  // 0: unknown
+    const ProductSizes& s = product.sizes;
+    if (tile_.rows == 0) return 0;
+    return product.count * ((s.rows + tile_.rows - 1) / tile_.rows) * ((s.columns + tile_.columns - 1) / tile_.columns);
+  }
+  // Of unknown ones, and of those that share the work out by themselves (parts below 0), enough.
+  std::int64_t blocks(const DeviceProduct& product) const {
+    return tile_.rows == 0 || parts_ < 0 ? kProcessors : tiles(product) * std::max(parts_, 1);
+  }
+  // Of the busiest multiprocessor, in products; small tiles have less use of what they load.
+  double work(const DeviceProduct& product) const {
+    constexpr double kArea = 1000;  // a tile of 64 x 64 at 0.85 of the rate of one of 128 x 128
+    const double area = static_cast<double>(tile_.rows) * tile_.columns;
+    const double rounds = std::max(1.0, static_cast<double>(blocks(product)) / kProcessors);
+    return rounds * (area + kArea) * static_cast<double>(product.sizes.depth) / std::max(parts_, 1);
+  }
+
+ private:
+  struct Tile {
+    int columns = 0, rows = 0;
+  };
+
+  static Tile tile_of(int id) {
+    constexpr std::pair<cublasLtMatmulTile_t, Tile> kTiles[] = {
+        {CUBLASLT_MATMUL_TILE_32x32, {32, 32}},     {CUBLASLT_MATMUL_TILE_32x64, {32, 64}},
+        {CUBLASLT_MATMUL_TILE_64x32, {64, 32}},     {CUBLASLT_MATMUL_TILE_32x128, {32, 128}},
+        {CUBLASLT_MATMUL_TILE_64x64, {64, 64}},     {CUBLASLT_MATMUL_TILE_128x32, {128, 32}},
+        {CUBLASLT_MATMUL_TILE_64x128, {64, 128}},   {CUBLASLT_MATMUL_TILE_128x64, {128, 64}},
+        {CUBLASLT_MATMUL_TILE_64x256, {64, 256}},   {CUBLASLT_MATMUL_TILE_128x128, {128, 128}},
+        {CUBLASLT_MATMUL_TILE_256x64, {256, 64}},   {CUBLASLT_MATMUL_TILE_64x512, {64, 512}},
+        {CUBLASLT_MATMUL_TILE_128x256, {128, 256}}, {CUBLASLT_MATMUL_TILE_256x128, {256, 128}},
+        {CUBLASLT_MATMUL_TILE_512x64, {512, 64}}};
+    for (const auto& [known, tile] : kTiles)
+      if (known == id) return tile;
+    return {};
+  }
+
+  static int attribute(const cublasLtMatmulAlgo_t& algorithm, cublasLtMatmulAlgoConfigAttributes_t what) {
+    std::int32_t value = 0;
+    std::size_t written = 0;
+    check(cublasLtMatmulAlgoConfigGetAttribute(&algorithm, what, &value, sizeof value, &written),
+          "cublasLtMatmulAlgoConfigGetAttribute");
+    return value;
+  }
+
+  Tile tile_;
+  int parts_;
+};
+
 class CublasProduct final : public PreparedProduct {
  public:
   CublasProduct(const DeviceProduct& product, const std::string& math)
@@ -138,65 +197,84 @@ class CublasProduct final : public PreparedProduct {
   }
   void set_bias(const float* bias) { description_.set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias); }
 
-  // The first that the library thinks of. Sums over parts of the depth are added in order, in the workspace, never by
-  // whoever comes first.
+  // The first that the library thinks of for any workspace, where ours suffices, or for ours, if that keeps the device
+  // busy. Products of few tiles and much depth need the depth cut into parts, of which it thinks only where the
+  // workspace is as large as it would like (with less, 512 x 512 of 4,000 took 622 us instead of 53 on an H200). There
+  // all that it lists is cut into as many parts as fit, and what the busiest multiprocessor is done with first is
+  // taken.
   bool choose(const DeviceProduct& product) {
+    const std::vector<cublasLtMatmulHeuristicResult_t> here = listed(product, workspace_);
+    if (here.empty()) return false;
+    const std::vector<cublasLtMatmulHeuristicResult_t> anywhere = listed(product, kPlenty);
+    const bool best_fits = !anywhere.empty() && fits(anywhere.front());
+    algorithm_ = best_fits ? anywhere.front().algo : here.front().algo;
+    if (best_fits || TiledAlgorithm(algorithm_).blocks(product) >= kBusy) return true;
+    std::vector<cublasLtMatmulAlgo_t> all;
+    for (const auto* list : {&here, &anywhere})
+      for (const cublasLtMatmulHeuristicResult_t& one : *list) all.push_back(one.algo);
+    double least = std::numeric_limits<double>::infinity();
+    for (const cublasLtMatmulAlgo_t& one : all) {
+      const std::int64_t tiles = TiledAlgorithm(one).tiles(product);
+      if (tiles == 0) continue;
+      const std::int64_t wanted = std::min((kProcessors + tiles - 1) / tiles, product.sizes.depth / kLeastDepth);
+      for (std::int64_t parts = std::max<std::int64_t>(1, wanted); parts > 0; --parts) {
+        const std::optional<cublasLtMatmulAlgo_t> cut = with_parts(one, parts);
+        if (!cut) continue;
+        if (const double work = TiledAlgorithm(*cut).work(product); work < least) {
+          algorithm_ = *cut;
+          least = work;
+        }
+        break;
+      }
+    }
+    return true;
+  }
+
+  // Sums over parts of the depth are added in order, in the workspace, never by whoever comes first.
+  static constexpr std::uint32_t kInOrder = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+
+  std::vector<cublasLtMatmulHeuristicResult_t> listed(const DeviceProduct& product, Bytes workspace) const {
     ProductPreference preference;
-    preference.set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<std::uint64_t>(workspace_.value));
-    preference.set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-                   static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
+    preference.set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<std::uint64_t>(workspace.value));
+    preference.set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, kInOrder);
     preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, static_cast<std::uint32_t>(product.b.alignment));
     preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<std::uint32_t>(product.a.alignment));
     preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<std::uint32_t>(product.c.alignment));
     preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<std::uint32_t>(product.c.alignment));
-    std::array<cublasLtMatmulHeuristicResult_t, kLooked> results{};
+    std::vector<cublasLtMatmulHeuristicResult_t> results(kLooked);
     int count = 0;
     const cublasStatus_t status =
         cublasLtMatmulAlgoGetHeuristic(shared_handle(), description_.get(), b_.get(), a_.get(), c_.get(), c_.get(),
                                        preference.get(), kLooked, results.data(), &count);
-    if (status == CUBLAS_STATUS_NOT_SUPPORTED || (status == CUBLAS_STATUS_SUCCESS && count == 0)) return false;
-    check(status, "cublasLtMatmulAlgoGetHeuristic");
-    // The library's first choice may leave most of the device idle where products are deep and small, for want of a
-    // workspace to cut the depth: then the one that has most to do at once.
-    const cublasLtMatmulHeuristicResult_t* chosen = nullptr;
-    for (int i = 0; i < count; ++i) {
-      const cublasLtMatmulHeuristicResult_t& one = results[static_cast<std::size_t>(i)];
-      if (one.state != CUBLAS_STATUS_SUCCESS) continue;
-      if (chosen == nullptr || (chosen->wavesCount < kBusy && one.wavesCount > chosen->wavesCount)) chosen = &one;
-    }
-    if (chosen == nullptr) return false;
-    algorithm_ = chosen->algo;
-    if (chosen->wavesCount < kBusy) cut_depth(product.sizes.depth, chosen->wavesCount);
-    return true;
+    if (status != CUBLAS_STATUS_NOT_SUPPORTED) check(status, "cublasLtMatmulAlgoGetHeuristic");
+    results.resize(static_cast<std::size_t>(count));
+    std::erase_if(results, [](const auto& one) { return one.state != CUBLAS_STATUS_SUCCESS; });
+    return results;
   }
 
-  // The library's list may have nothing that cuts the depth (with cuBLAS 13 all fp32 products of few tiles: 146 us for
-  // 4,000 deep, whatever their size). So the chosen one is asked for more parts, and takes them where it says it can.
-  void cut_depth(std::int64_t depth, float waves) {
-    constexpr std::uint32_t kInOrder = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
-    const auto wanted = static_cast<std::int64_t>(1 / std::max(waves, 1.0f / kMostParts));
-    for (std::int64_t parts = std::min(wanted, depth / kLeastDepth); parts > 1; --parts) {
-      cublasLtMatmulAlgo_t cut = algorithm_;
-      const auto count = static_cast<std::int32_t>(parts);
-      cublasLtMatmulHeuristicResult_t result{};
-      if (cublasLtMatmulAlgoConfigSetAttribute(&cut, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &count, sizeof count) !=
-              CUBLAS_STATUS_SUCCESS ||
-          cublasLtMatmulAlgoConfigSetAttribute(&cut, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &kInOrder,
-                                               sizeof kInOrder) != CUBLAS_STATUS_SUCCESS ||
-          cublasLtMatmulAlgoCheck(shared_handle(), description_.get(), b_.get(), a_.get(), c_.get(), c_.get(), &cut,
-                                  &result) != CUBLAS_STATUS_SUCCESS)
-        continue;
-      if (result.state != CUBLAS_STATUS_SUCCESS || result.wavesCount <= waves ||
-          static_cast<std::int64_t>(result.workspaceSize) > workspace_.value)
-        continue;
-      algorithm_ = cut;
-      return;
-    }
+  // The algorithm with the depth in so many parts, where the library can and the workspace suffices.
+  std::optional<cublasLtMatmulAlgo_t> with_parts(cublasLtMatmulAlgo_t algorithm, std::int64_t parts) const {
+    const auto count = static_cast<std::int32_t>(parts);
+    const std::uint32_t scheme = parts > 1 ? kInOrder : std::uint32_t{CUBLASLT_REDUCTION_SCHEME_NONE};
+    cublasLtMatmulHeuristicResult_t result{};
+    if (cublasLtMatmulAlgoConfigSetAttribute(&algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &count, sizeof count) !=
+            CUBLAS_STATUS_SUCCESS ||
+        cublasLtMatmulAlgoConfigSetAttribute(&algorithm, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &scheme,
+                                             sizeof scheme) != CUBLAS_STATUS_SUCCESS ||
+        cublasLtMatmulAlgoCheck(shared_handle(), description_.get(), b_.get(), a_.get(), c_.get(), c_.get(), &algorithm,
+                                &result) != CUBLAS_STATUS_SUCCESS)
+      return {};
+    if (result.state != CUBLAS_STATUS_SUCCESS || !fits(result)) return {};
+    return algorithm;
+  }
+
+  bool fits(const cublasLtMatmulHeuristicResult_t& result) const {
+    return static_cast<std::int64_t>(result.workspaceSize) <= workspace_.value;
   }
 
   static constexpr int kLooked = 16;
-  static constexpr float kBusy = 0.5f;  // of a wave
-  static constexpr std::int64_t kMostParts = 32, kLeastDepth = 256;
+  static constexpr Bytes kPlenty{32 << 20};
+  static constexpr std::int64_t kBusy = kProcessors / 2, kLeastDepth = 128;
 
   bool has_bias_;
   Bytes workspace_;

@@ -13,7 +13,7 @@ namespace {
 using namespace vocabulary_loss;
 
 constexpr Bytes kMostOfProducts{2 << 20};
-constexpr std::int64_t kLargestSlice = 2048;
+constexpr std::int64_t kLargestSlice = 4096;
 constexpr int kWarps = kBlock / 32;
 
 // Which rows of the batch are tokens.

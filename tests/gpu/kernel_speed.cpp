@@ -1,8 +1,9 @@
 // How fast the CUDA kernels are, one by one: bytes and FLOPs of the op's cost over its time, beside the device's copy.
-//   kernel_speed [--part memory,wrn,translation] [--mib 256] [--batch 100] [--math fp32|tf32] [--seconds 45]
+//   kernel_speed [--part memory,wrn,fused,translation] [--mib 256] [--batch 100] [--math fp32|tf32] [--seconds 45]
 //                [--json] [--emulated --tiny]
-// `memory` is ops on tensors of --mib; `wrn` and `translation` are all ops of a training step of WRN-28-2 and of
-// DynamicConv (4,000 + 4,000 tokens of sentences of 25), each shape once, and what a step's kernels take together.
+// `memory` is ops on tensors of --mib; `wrn`, `fused` and `translation` are all ops of a training step of WRN-28-2, of
+// the same with normalisations inside its convolutions, and of DynamicConv (4,000 + 4,000 tokens of sentences of 25),
+// each shape once, and what a step's kernels take together.
 // --json ends the output with a line of JSON.
 #include <CLI/CLI.hpp>
 #include <chrono>
@@ -23,7 +24,7 @@ using namespace thimble;
 using namespace thimble::literals;
 
 struct Options {
-  std::vector<std::string> parts{"memory", "wrn", "translation"};
+  std::vector<std::string> parts{"memory", "wrn", "fused", "translation"};
   std::int64_t mib = 256, batch = 100;
   std::string math = "fp32";
   double seconds = 45;
@@ -62,7 +63,7 @@ class Speed {
     for (const std::string& part : options_.parts) {
       try {
         if (part == "memory") memory_cases();
-        if (part == "wrn") wrn_cases();
+        if (part == "wrn" || part == "fused") wrn_cases(part);
         if (part == "translation") translation_cases();
       } catch (const std::exception& error) {  // the other parts are worth having
         std::printf("%s: %s\n", part.c_str(), error.what());
@@ -128,13 +129,14 @@ class Speed {
     measure();
   }
 
-  void wrn_cases() {
+  void wrn_cases(const std::string& part) {
     TrainingChoices choices;
+    choices.fuse_convolutions = part == "fused";
     if (options_.tiny) choices.model.depth = 10, choices.model.width = 1;
     choices.batch = options_.tiny ? 4 : options_.batch;
     choices.device = description_;
     const PlanRequest request = request_training(choices, registry_);
-    add_step("wrn", request, kTrainProgram);
+    add_step(part, request, kTrainProgram);
   }
 
   void translation_cases() {
@@ -282,7 +284,7 @@ int main(int argc, char** argv) {
   CLI::App app("how fast the CUDA kernels are, one by one");
   app.add_option("--part", options.parts)
       ->delimiter(',')
-      ->check(CLI::IsMember(std::vector<std::string>{"memory", "wrn", "translation"}));
+      ->check(CLI::IsMember(std::vector<std::string>{"memory", "wrn", "fused", "translation"}));
   app.add_option("--mib", options.mib)->check(CLI::Range(1, 4096));
   app.add_option("--batch", options.batch)->check(CLI::Range(1, 100000));
   app.add_option("--math", options.math)->check(CLI::IsMember(std::vector<std::string>{"fp32", "tf32"}));

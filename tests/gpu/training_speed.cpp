@@ -65,7 +65,7 @@ Job text(const std::string& model, std::int64_t tokens, const DeviceDescription&
 
 Plan plan_of(const Job& job, const std::string& budget) {
   if (budget == "plain") return make_plan(job.variants.front(), testing::cuda_registry());
-  const Frontier frontier(job.variants, testing::cuda_registry());
+  const Frontier frontier(job.variants, testing::cuda_registry(), {.loops = LoopOrder::either});
   if (budget == "smallest") return frontier.plan(frontier.candidates().back());
   PlanOrNo answer = frontier.within(parse_bytes(budget));
   if (Plan* plan = std::get_if<Plan>(&answer)) return std::move(*plan);

@@ -116,7 +116,7 @@ TEST(TiledProduct, BooksWhatItsPartsNeedAndNotMoreThanAllowed) {
   DeviceProduct product;
   product.sizes = {512, 512, 4000};
   product.most_workspace = Bytes{8 << 20};
-  EXPECT_EQ(product_workspace(product), Bytes{5 << 20} + kProductSlack);
+  EXPECT_EQ(product_workspace(product), Bytes{8 << 20} + kProductSlack);
   product.most_workspace = Bytes{3 << 20};
   EXPECT_EQ(product_workspace(product), Bytes{3 << 20} + kProductSlack);
   product.most_workspace = Bytes{1 << 20};  // one part needs none; there is something to widen
