@@ -92,6 +92,13 @@ std::unique_ptr<Device> open_device(const DeviceDescription& device) {
   return backend_for(device)->open();
 }
 
+void expect_device_here(const DeviceDescription& device) {
+  if (device.backend == "cpu" || device.name == kEmulated || !cuda().backend) return;
+  if (const std::string here = cuda().backend->description().name; here != device.name)
+    throw EnvironmentError("device '" + device.name + "': the device here is '" + here +
+                           "', whose times are others; --device cuda measures and plans for it");
+}
+
 OpenRuntime::OpenRuntime(const Plan& plan, RuntimeOptions options) {
   if (plan.device.backend == "cpu") {
     runtime_ = std::make_unique<Runtime>(plan, registry(), memory_, options);

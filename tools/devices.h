@@ -28,6 +28,9 @@ const OpRegistry& registry();
 /// are enough to plan.
 void add_kernels_for(const DeviceDescription& device);
 
+/// Throws EnvironmentError where another device than that is here, so that its times would be measured.
+void expect_device_here(const DeviceDescription& device);
+
 /// The device to run on, with its kernels in the registry; null for the CPU. Throws EnvironmentError where it is not
 /// there.
 std::unique_ptr<Device> open_device(const DeviceDescription& device);

@@ -51,6 +51,7 @@ std::vector<std::int64_t> parse_cut(const std::string& text, std::int64_t batch)
 }
 
 CalibrationTable measure(const std::vector<PlanRequest>& requests) {
+  expect_device_here(requests.front().device);
   const std::unique_ptr<Device> device = open_device(requests.front().device);
   const auto start = std::chrono::steady_clock::now();
   CalibrationTable table = calibrate(requests, registry(), device.get());

@@ -1,6 +1,7 @@
 """What PyTorch does on this GPU with the models that Thimble trains: speed, memory, and the device's ceilings.
 
-usage: python3 tests/gpu/pytorch_peer.py [--part ceilings,wrn,translation,wrn_compile] [--seconds 140] [--output FILE]
+usage: python3 tests/gpu/pytorch_peer.py [--part ceilings,wrn,translation,...] [--seconds 200] [--output FILE]
+       python3 tests/gpu/pytorch_peer.py --warm                           (only fills torch.compile's cache on disk)
        /usr/bin/python3 tests/gpu/pytorch_peer.py --device cpu --tiny     (does it run at all)
 
 Parts:
@@ -8,7 +9,9 @@ Parts:
   wrn          a training step of WRN-28-2 on pictures that lie on the device: fp32, TF32 and bf16 autocast, both layouts,
                launched op by op, as one CUDA graph, and as one graph with blocks recomputed (checkpoint)
   translation  a training step of DynamicConv (IWSLT) on 160 sentence pairs of 25 tokens, fairseq's band matrices
-  wrn_compile  the WRN step through torch.compile, as one CUDA graph too
+  wrn_compile, translation_compile
+               these steps through torch.compile, as one CUDA graph too. Compiling takes 20 to 50 s each, from a cache
+               some seconds: --warm, in the background, fills it, a process for each precision
 
 Each part is a process of its own, so that memory is its own and a compilation that takes too long can be ended; what it
 measured until then counts. One JSON on stdout or in --output; progress on stderr. A time is the median of windows between CUDA
@@ -35,7 +38,9 @@ sys.path[:0] = [str(TESTS / "bench"), str(TESTS / "models")]
 import torch
 import torch.nn.functional as F
 
-SHARES = {"ceilings": 15, "wrn": 65, "translation": 35, "wrn_compile": 600}  # seconds; all end with --seconds
+# Seconds; all end with --seconds.
+SHARES = {"ceilings": 15, "wrn": 60, "translation": 30, "wrn_compile": 60, "translation_compile": 60}
+PRECISIONS = ("fp32", "tf32", "bf16")
 
 
 # ---- measuring
@@ -43,6 +48,7 @@ SHARES = {"ceilings": 15, "wrn": 65, "translation": 35, "wrn_compile": 600}  # s
 class Bench:
     def __init__(self, options):
         self.device, self.tiny, self.end = options.device, options.tiny, time.monotonic() + options.seconds
+        self.warm, self.precisions = options.warm, options.precision.split(",")
         self.on_gpu = self.device != "cpu"
 
     def left(self):
@@ -67,9 +73,9 @@ class Bench:
         end.synchronize()
         return begin.elapsed_time(end) / 1000
 
-    def time(self, run, budget=0.8, windows=7):
+    def time(self, run, budget=0.5, windows=7):
         """Seconds of one run: median and extremes of windows."""
-        if self.tiny:
+        if self.tiny or self.warm:
             budget, windows = 0, 2
         self.synchronize()
         once = self.seconds_of(run, 1)
@@ -245,7 +251,7 @@ def wide_resnet(bench, layout, checkpointed):
     return model
 
 
-def wrn_step(bench, precision, layout, launch, batch, compiled=None):
+def wrn_step(bench, precision, layout, launch, batch, compiled=False):
     set_precision(precision)
     memory_format = torch.channels_last if layout == "nhwc" else torch.contiguous_format
     model = wide_resnet(bench, memory_format, launch == "checkpoint")
@@ -260,7 +266,7 @@ def wrn_step(bench, precision, layout, launch, batch, compiled=None):
         return F.cross_entropy(logits.float(), labels)
 
     if compiled:
-        loss = torch.compile(loss, mode=None if compiled == "default" else compiled, dynamic=False)
+        loss = torch.compile(loss, dynamic=False)
     step = Step(bench, loss, optimizer, "eager" if launch == "eager" else "graph")
     return {"precision": precision, "layout": layout, "launch": launch, "batch": batch, "compiled": compiled,
             **measured_step(bench, step, batch, form)}
@@ -281,21 +287,24 @@ def wrn(bench):
                         lambda: wrn_step(bench, precision, "nhwc", "checkpoint", batch))
 
 
-def wrn_compile(bench):
+def compilation(bench, name, precisions, run):
+    """Attempts run(precision) through torch.compile, where this version has it."""
     if not hasattr(torch, "compile"):
-        say(name="wrn_compile", skipped=f"torch {torch.__version__} has no compile")
+        say(name=name, skipped=f"torch {torch.__version__} has no compile")
         return
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(min(16, os.cpu_count() or 1)))
-    batches = (4,) if bench.tiny else (100, 128)
-    launches = ("graph", "eager") if bench.on_gpu else ("eager",)
-    plan = [(mode, batch, precision, launch)
-            for mode in ("default", "max-autotune-no-cudagraphs") for batch in batches
-            for precision in ("tf32", "bf16", "fp32") for launch in launches
-            if launch == "graph" or not bench.on_gpu or (mode == "default" and batch == 100)]
-    for mode, batch, precision, launch in plan:
+    for precision in precisions:
         torch._dynamo.reset()
-        attempt(bench, f"wrn_compile_{mode}_{precision}_nhwc_{launch}_{batch}", 5,
-                lambda: wrn_step(bench, precision, "nhwc", launch, batch, mode))
+        attempt(bench, f"{name}_{precision}", 5, lambda: run(precision))
+
+
+def wrn_compile(bench):
+    launches = ("graph", "eager") if bench.on_gpu and not bench.warm else ("eager",)
+    precisions = [p for p in ("tf32", "bf16", "fp32") if p in bench.precisions]
+    for batch in (4,) if bench.tiny else (100, 128):
+        for launch in launches if batch == 100 or not bench.on_gpu else launches[:1]:
+            compilation(bench, f"wrn_compile_nhwc_{launch}_{batch}", precisions,
+                        lambda precision: wrn_step(bench, precision, "nhwc", launch, batch, True))
 
 
 # ---- translation
@@ -351,7 +360,7 @@ def translation_model(bench, sentences, room):
     return OnDevice(weights, batch)
 
 
-def translation_step(bench, precision, launch, sentences, room):
+def translation_step(bench, precision, launch, sentences, room, compiled=False):
     set_precision(precision)
     model = translation_model(bench, sentences, room)
     arguments = {"lr": 1e-4, "betas": (0.9, 0.98), "weight_decay": 1e-4}
@@ -363,8 +372,10 @@ def translation_step(bench, precision, launch, sentences, room):
         with autocast(bench, precision):
             return model.loss()[0]
 
+    if compiled:
+        loss = torch.compile(loss, dynamic=False)
     step = Step(bench, loss, optimizer, launch)
-    return {"precision": precision, "launch": launch, "sentences": sentences, "room": room,
+    return {"precision": precision, "launch": launch, "sentences": sentences, "room": room, "compiled": compiled,
             **measured_step(bench, step, sentences * room, form)}
 
 
@@ -376,9 +387,18 @@ def translation(bench):
                     lambda: translation_step(bench, precision, launch, sentences, room))
 
 
+def translation_compile(bench):
+    sentences, room = (2, 5) if bench.tiny else (160, 25)
+    launch = "graph" if bench.on_gpu and not bench.warm else "eager"
+    compilation(bench, f"translation_compile_{launch}_{sentences}x{room}",
+                [p for p in ("tf32", "bf16", "fp32") if p in bench.precisions],
+                lambda precision: translation_step(bench, precision, launch, sentences, room, True))
+
+
 # ---- processes
 
-PARTS = {"ceilings": ceilings, "wrn": wrn, "translation": translation, "wrn_compile": wrn_compile}
+PARTS = {"ceilings": ceilings, "wrn": wrn, "translation": translation, "wrn_compile": wrn_compile,
+         "translation_compile": translation_compile}
 
 
 def child(options):
@@ -392,40 +412,67 @@ def child(options):
     PARTS[options.child](bench)
 
 
-def run_part(part, seconds, options):
-    """The lines of one child, as many as came in time."""
-    command = [sys.executable, __file__, "--child", part, "--seconds", str(seconds), "--device", options.device]
-    command += ["--tiny"] if options.tiny else []
-    results, start = [], time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+class Child:
+    """A process of one part. It ends with this one, also when this one is told to end."""
+    all = []
+
+    def __init__(self, part, seconds, options, precision):
+        command = [sys.executable, __file__, "--child", part, "--seconds", str(seconds), "--device", options.device,
+                   "--precision", precision]
+        command += ["--tiny"] if options.tiny else []
+        command += ["--warm"] if options.warm else []
+        self.part, self.start = part, time.monotonic()
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        Child.all.append(self)
+
+    def kill(self):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)  # with what it compiles in
+
+    def lines(self):
+        results = []
+        for line in self.process.stdout:
+            try:
+                results.append(json.loads(line))
+            except ValueError:
+                continue
+            one = results[-1]
+            what = one.get("error") or one.get("skipped") or " ".join(
+                f"{key} {one[key]:.6g}" for key in ("per_second", "ms", "copy_gb_per_s", "add_gb_per_s", "tflop_per_s")
+                if key in one)
+            print(f"{time.monotonic() - self.start:6.1f} s  {one['name']}: {what}", file=sys.stderr, flush=True)
+        return results
+
+
+def run_children(parts, seconds, options, precisions):
+    """The lines of all children, side by side, as many as came in time."""
+    children = [Child(part, seconds, options, precision) for part in parts for precision in precisions]
     timer_fired = False
 
-    def end(*_):
+    def end(number, _):
         nonlocal timer_fired
         timer_fired = True
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # with what it compiles in
+        for child in Child.all:
+            child.kill()
+        if number != signal.SIGALRM:
+            sys.exit(1)
 
-    signal.signal(signal.SIGALRM, end)
+    for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
     signal.alarm(max(1, int(seconds + 0.5)))
-    for line in process.stdout:
-        try:
-            results.append(json.loads(line))
-        except ValueError:
-            continue
-        one = results[-1]
-        what = one.get("error") or one.get("skipped") or " ".join(
-            f"{key} {one[key]:.6g}" for key in ("per_second", "ms", "copy_gb_per_s", "add_gb_per_s", "tflop_per_s") if key in one)
-        print(f"{time.monotonic() - start:6.1f} s  {one['name']}: {what}", file=sys.stderr, flush=True)
-    code = process.wait()
+    results = [line for child in children for line in child.lines()]
+    codes = [child.process.wait() for child in children]
     signal.alarm(0)
-    return {"seconds": round(time.monotonic() - start, 1), "exit": code, "ended": timer_fired, "results": results}
+    return {"seconds": round(time.monotonic() - children[0].start, 1), "exit": next((c for c in codes if c), 0),
+            "ended": timer_fired, "results": results}
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--part", default=",".join(PARTS), help="some of " + ",".join(PARTS))
-    parser.add_argument("--seconds", type=float, default=140)
+    parser.add_argument("--seconds", type=float, default=200)
+    parser.add_argument("--warm", action="store_true", help="compile only, all precisions side by side")
+    parser.add_argument("--precision", default=",".join(PRECISIONS), help="what torch.compile is tried with")
     parser.add_argument("--output")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--tiny", action="store_true", help="sizes for a trial")
@@ -437,6 +484,10 @@ def main():
     wanted = options.part.split(",")
     if unknown := [part for part in wanted if part not in PARTS]:
         parser.error(f"there is no part {unknown[0]}")
+    if options.warm:
+        compiled = [part for part in PARTS if part.endswith("_compile") and part in wanted]
+        run_children(compiled, options.seconds, options, options.precision.split(","))
+        return
     end, parts = time.monotonic() + options.seconds, {}
     for i, part in enumerate(wanted):
         left = end - time.monotonic()
@@ -444,7 +495,7 @@ def main():
         if seconds < 3:
             parts[part] = {"skipped": f"{left:.0f} s left"}
             continue
-        parts[part] = run_part(part, seconds, options)
+        parts[part] = run_children([part], seconds, options, [options.precision])
         if options.output:  # what there is so far
             pathlib.Path(options.output).write_text(json.dumps(parts, indent=1))
     if not options.output:
