@@ -8,9 +8,9 @@ namespace {
 constexpr int kWarps = 16;                         // of a block, where a warp has a row
 constexpr std::int64_t kFewValues = 16384;         // which one block has: the loss is there at once
 constexpr std::int64_t kLongRow = 1024;            // from here on a block has a row
-constexpr int kRowThreads = 256, kHeldQuads = 10;  // of a row in shared memory, by thread
+constexpr int kRowThreads = 256, kHeldQuads = 8;  // of a row in shared memory, by thread
 constexpr int kHeldValues = kQuad * kRowThreads * kHeldQuads;
-constexpr int kLongBlocks = 4;  // of these on a processor
+constexpr int kLongBlocks = 6;  // of these on a processor
 
 struct RowsSum {
   double loss;
@@ -116,7 +116,7 @@ __device__ inline float4 load_logits(const float* row, int at, int classes) {
 template <bool kWhole, class Visit>
 __device__ inline void visit_row(float4 (*held)[kRowThreads], const float* row, int classes, Visit visit) {
   int at = kQuad * static_cast<int>(threadIdx.x);
-  SIMT_UNROLL_BY(5)
+  SIMT_UNROLL_BY(4)
   for (int u = 0; u < kHeldQuads && at < classes; ++u, at += kQuad * kRowThreads) visit(held[u][threadIdx.x], at);
   for (; at < classes; at += kQuad * kRowThreads) {
     float4 quad = load_logits<kWhole>(row, at, classes);
