@@ -12,6 +12,7 @@
 #include <sstream>
 
 #include "kernel_timer.h"
+#include "thimble/calibration.h"
 #include "thimble/cuda.h"
 #include "thimble/error.h"
 #include "thimble/ops.h"
@@ -197,7 +198,11 @@ class Speed {
   }
 
   void measure(const Case& one) {
-    nlohmann::json line{{"part", one.part}, {"kind", one.kind}, {"times", one.count}, {"inputs", words(one)}};
+    nlohmann::json line{{"part", one.part},
+                        {"kind", one.kind},
+                        {"times", one.count},
+                        {"inputs", words(one)},
+                        {"predicted", op_seconds(one.kind, one.shape, registry_, nullptr)}};
     std::printf("%-12s %-30s %5d ", one.part.c_str(), one.kind.c_str(), one.count);
     try {
       if (std::chrono::duration<double>(Clock::now() - start_).count() > options_.seconds)
@@ -229,8 +234,7 @@ class Speed {
   static double read_again(const Case& one) {
     const auto bytes = [&](std::size_t i) { return static_cast<double>(bytes_of(one.shape.inputs[i]).value); };
     if (one.kind == "batch_norm") return bytes(0);
-    if (one.kind == "batch_norm_backward")
-      return bytes(0) + bytes(1) + (one.shape.inputs.size() > 5 ? bytes(5) : 0);
+    if (one.kind == "batch_norm_backward") return bytes(0) + bytes(1) + (one.shape.inputs.size() > 5 ? bytes(5) : 0);
     return 0;
   }
 
@@ -276,7 +280,7 @@ class Speed {
 };
 
 void run(const Options& options) {
-  const CudaSearch found = options.emulated ? CudaSearch{emulated_cuda(cuda_description("h100")), ""} : find_cuda();
+  const CudaSearch found = options.emulated ? CudaSearch{emulated_cuda(cuda_description("h200")), ""} : find_cuda();
   if (!found.backend) throw EnvironmentError(found.reason);
   OpRegistry registry;
   register_ops(registry);
