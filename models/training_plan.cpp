@@ -4,6 +4,7 @@
 
 #include "plan_options.h"
 #include "save_program.h"
+#include "thimble/cuda.h"
 #include "thimble/differentiate.h"
 #include "thimble/error.h"
 
@@ -23,10 +24,12 @@ Optimizer sgd_optimizer(const SgdOptions& sgd) {
           {"momentum", sgd.momentum}, {"weight_decay", sgd.weight_decay}, {"nesterov", std::int64_t{sgd.nesterov}}}};
 }
 
-constexpr const char* kNormConvRewrite = "norm_conv";
+constexpr const char *kNormConvRewrite = "norm_conv", *kNormGateRewrite = "norm_gate";
 
+// On a device a gradient is as slow as what it reads: a gate that is computed is no output that is read.
 Graph rewritten(Graph graph, const TrainingChoices& choices, const OpRegistry& registry) {
-  return choices.fuse_convolutions ? registry.rewrite(kNormConvRewrite).apply(graph, registry) : graph;
+  if (choices.fuse_convolutions) return registry.rewrite(kNormConvRewrite).apply(graph, registry);
+  return choices.device.backend == kCudaBackend ? registry.rewrite(kNormGateRewrite).apply(graph, registry) : graph;
 }
 
 Graph step_graph(const TrainingChoices& choices, const OpRegistry& registry, std::int64_t batch) {

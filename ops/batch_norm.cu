@@ -59,12 +59,14 @@ Bytes workspace(const OpShape& shape) {
 }  // namespace
 
 void register_batch_norm_cuda(OpRegistry& registry) {
-  registry.add_kernels("batch_norm", kCudaBackend, {.workspace = workspace, .make_kernel = [](const OpShape& s) {
-                                                      return function_kernel(s, forward);
-                                                    }});
-  registry.add_kernels("batch_statistics", kCudaBackend, {.workspace = workspace, .make_kernel = [](const OpShape& s) {
-                                                            return function_kernel(s, statistics);
-                                                          }});
+  registry.add_kernels("batch_norm", kCudaBackend,
+                       {.workspace = workspace,
+                        .make_kernel = [](const OpShape& s) { return function_kernel(s, forward); },
+                        .cost = [](const OpShape& s) { return normalization_cost(s, 3, {0}); }});
+  registry.add_kernels("batch_statistics", kCudaBackend,
+                       {.workspace = workspace,
+                        .make_kernel = [](const OpShape& s) { return function_kernel(s, statistics); },
+                        .cost = [](const OpShape& s) { return normalization_cost(s, 2, {}); }});
   registry.add_kernels("batch_norm_inference", kCudaBackend, {.workspace = {}, .make_kernel = [](const OpShape& s) {
                                                                 return function_kernel(s, inference);
                                                               }});

@@ -37,7 +37,11 @@ void register_batch_norm_backward_cuda(OpRegistry& registry) {
   registry.add_kernels(
       "batch_norm_backward", kCudaBackend,
       {.workspace = [](const OpShape& s) { return norm_gradient_workspace_cuda(NormRows::of(s.inputs[0])); },
-       .make_kernel = [](const OpShape& s) { return function_kernel(s, backward); }});
+       .make_kernel = [](const OpShape& s) { return function_kernel(s, backward); },
+       .cost =
+           [](const OpShape& s) {
+             return normalization_cost(s, 3, {0, 1});
+           }});
 }
 
 }  // namespace thimble

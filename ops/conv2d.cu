@@ -47,9 +47,8 @@ std::unique_ptr<Kernel> backward_weights(const OpShape& shape) {
   });
 }
 
-// So that cuDNN's engines are preferred on tensor cores: a step of WRN-28-2 took 3.3 ms on an H200 with them, 4.5
-// without.
-constexpr double kOwnIdleShare = 1;
+// As idle_shares has it of our own kernels.
+constexpr ConvolutionIdle kIdleOfCudnn{1.3, 1.8, 0};
 
 template <Pass pass>
 OpKernels with_engines(std::unique_ptr<Kernel> (*own)(const OpShape&)) {
@@ -67,7 +66,8 @@ OpKernels with_engines(std::unique_ptr<Kernel> (*own)(const OpShape&)) {
           [](const OpShape& s) {
             OpCost cost = bytes_moved(s);
             cost.flops = convolution_flops(geometry(pass, s));
-            if (s.device.math == "tf32" && !uses_cudnn(s)) cost.idle_flops = cost.flops * kOwnIdleShare;
+            const ConvolutionIdle idle = uses_cudnn(s) ? kIdleOfCudnn : idle_shares(math_of(s));
+            cost.idle_flops = cost.flops * (pass == Pass::forward ? idle.forward : idle.backward_data);
             return cost;
           }};
 }
@@ -77,6 +77,7 @@ OpCost weights_cost(const OpShape& shape) {
   OpCost cost = bytes_moved(shape);
   cost.flops = convolution_flops(g);
   cost.idle_flops = cost.flops * idle_share_of_splits(g, g.c, weights_splits(shape, g), math_of(shape));
+  cost.idle_flops += (cost.flops + cost.idle_flops) * idle_shares(math_of(shape)).backward_weights;
   return cost;
 }
 

@@ -212,6 +212,16 @@ ConvolutionGeometry geometry_of(const TensorType& x, const TensorType& w, const 
 
 double convolution_flops(const ConvolutionGeometry& g) { return 2.0 * g.n * g.out_h * g.out_w * g.k * g.c * g.r * g.s; }
 
+ConvolutionIdle idle_shares(ConvolutionMath math, bool has_prologue) {
+  constexpr double kPrologue = 1.15;  // times as long
+  ConvolutionIdle shares =
+      math == ConvolutionMath::tf32 ? ConvolutionIdle{4.0, 4.1, 2.8} : ConvolutionIdle{0.9, 0.95, 0.5};
+  if (!has_prologue) return shares;
+  for (double* share : {&shares.forward, &shares.backward_data, &shares.backward_weights})
+    *share = (1 + *share) * kPrologue - 1;
+  return shares;
+}
+
 int convolution_variants(ConvolutionMath math) { return static_cast<int>(variants(math).size()); }
 
 ConvolutionMath math_of(const OpShape& shape) {

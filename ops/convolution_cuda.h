@@ -47,6 +47,13 @@ struct ConvolutionPrologue {
   std::int64_t sample_pitch = 0;  ///< from one sample's scales to the next's; 0: all samples share them
 };
 
+/// What a device would do of matrix products, of which its flops_per_second are, while it is slower here: beyond the
+/// convolution's FLOPs, as a share of them. As an H200 had it over the convolutions of WRN-28-2 (tests/gpu/reports).
+struct ConvolutionIdle {
+  double forward, backward_data, backward_weights;
+};
+ConvolutionIdle idle_shares(ConvolutionMath math, bool has_prologue = false);
+
 /// How many kinds of tiles there are, for tests and measurements.
 int convolution_variants(ConvolutionMath math);
 

@@ -30,12 +30,14 @@ Bytes workspace(const OpShape& shape) {
 }  // namespace
 
 void register_group_norm_cuda(OpRegistry& registry) {
-  registry.add_kernels("group_norm", kCudaBackend, {.workspace = workspace, .make_kernel = [](const OpShape& s) {
-                                                      return function_kernel(s, forward);
-                                                    }});
-  registry.add_kernels("group_statistics", kCudaBackend, {.workspace = workspace, .make_kernel = [](const OpShape& s) {
-                                                            return function_kernel(s, statistics);
-                                                          }});
+  registry.add_kernels("group_norm", kCudaBackend,
+                       {.workspace = workspace,
+                        .make_kernel = [](const OpShape& s) { return function_kernel(s, forward); },
+                        .cost = [](const OpShape& s) { return normalization_cost(s, 3, {0}); }});
+  registry.add_kernels("group_statistics", kCudaBackend,
+                       {.workspace = workspace,
+                        .make_kernel = [](const OpShape& s) { return function_kernel(s, statistics); },
+                        .cost = [](const OpShape& s) { return normalization_cost(s, 2, {}); }});
 }
 
 }  // namespace thimble

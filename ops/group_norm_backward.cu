@@ -28,7 +28,11 @@ void register_group_norm_backward_cuda(OpRegistry& registry) {
   registry.add_kernels(
       "group_norm_backward", kCudaBackend,
       {.workspace = [](const OpShape& s) { return norm_gradient_workspace_cuda(NormRows::of(s.inputs[0], true)); },
-       .make_kernel = [](const OpShape& s) { return function_kernel(s, backward); }});
+       .make_kernel = [](const OpShape& s) { return function_kernel(s, backward); },
+       .cost =
+           [](const OpShape& s) {
+             return normalization_cost(s, 3, {0, 1});
+           }});
 }
 
 }  // namespace thimble

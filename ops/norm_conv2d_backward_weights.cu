@@ -39,8 +39,9 @@ OpCost cost(const OpShape& shape) {
   const ConvolutionGeometry g = geometry_of(shape);
   OpCost total = bytes_moved(shape);
   total.flops = convolution_flops(g);
-  total.idle_flops =
-      idle_share_of_splits(g, g.c, splits_of(shape, g)) * total.flops + flops_of_launches(shape.device, 1);
+  total.idle_flops = idle_share_of_splits(g, g.c, splits_of(shape, g)) * total.flops;
+  total.idle_flops += (total.flops + total.idle_flops) * idle_shares(math_of(shape), true).backward_weights +
+                      flops_of_launches(shape.device, 1);
   return total;
 }
 

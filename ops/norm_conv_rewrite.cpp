@@ -2,6 +2,9 @@
 // normalisation's own gradient read a normalised, rectified value h, it disappears. conv2d(h, w) becomes
 // norm_conv2d(x, ..., w), the others likewise, the gate of the ReLU is computed from x, and of batch_norm or group_norm
 // only the statistics remain. The second half is in norm_conv_neighbours.cpp.
+//
+// The rewrite "norm_gate" is the part of it that takes nothing away: gradients compute the gate from x, which they read
+// anyway, instead of reading the output as well.
 #include "norm_conv2d.h"
 #include "registration.h"
 #include "thimble/rewrite.h"
@@ -10,6 +13,7 @@ namespace thimble {
 namespace {
 
 constexpr const char* kName = "norm_conv";
+constexpr const char* kGateName = "norm_gate";
 
 // A normalisation with its ReLU, in training or in inference. The gradient of group_norm reads neither output nor mask.
 struct Normalization {
@@ -28,6 +32,16 @@ class Rewriter {
     for (std::size_t i = 0; i < graph_.ops.size(); ++i) {
       const auto id = static_cast<OpId>(i);
       if (const auto norm = normalization(graph_.ops[id]); norm && can_be_taken_in(*norm)) change(id, *norm);
+    }
+    return change_ops(graph_, registry_, changes_);
+  }
+
+  Graph rewrite_gates() {
+    for (const Op& op : graph_.ops) {
+      const auto norm = normalization(op);
+      if (!norm) continue;
+      for (OpId reader : graph_.tensors[norm->output].consumers)
+        if (is_gradient_of(graph_.ops[reader], *norm)) changes_[reader] = gated_by_input(graph_.ops[reader], *norm);
     }
     return change_ops(graph_, registry_, changes_);
   }
@@ -150,6 +164,8 @@ void register_norm_conv_rewrite(OpRegistry& registry) {
   registry.add_rewrite({kName, [](const Graph& graph, const OpRegistry& ops) {
                           return join_norm_conv_neighbours(Rewriter(graph, ops).rewrite(), ops);
                         }});
+  registry.add_rewrite(
+      {kGateName, [](const Graph& graph, const OpRegistry& ops) { return Rewriter(graph, ops).rewrite_gates(); }});
 }
 
 }  // namespace thimble

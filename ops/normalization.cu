@@ -250,6 +250,14 @@ void launch_norm(const NormForward& norm, float* mean, float* variance, std::byt
   launch_norm_inference(norm, mean, variance, stream);
 }
 
+OpCost normalization_cost(const OpShape& shape, std::int64_t launches, std::initializer_list<std::size_t> read_again) {
+  OpCost cost = bytes_moved(shape);
+  for (std::size_t input : read_again) cost.bytes += static_cast<double>(bytes_of(shape.inputs[input]).value);
+  const DeviceDescription& device = shape.device;
+  cost.bytes += static_cast<double>(launches - 1) * device.seconds_per_launch * device.bytes_per_second;
+  return cost;
+}
+
 void launch_norm_inference(const NormForward& norm, const float* mean, const float* variance, cudaStream_t stream) {
   const auto width = static_cast<int>(norm.rows.channels / norm.groups);
   launch_normalize(norm, {mean, variance, width, static_cast<int>(norm.groups)}, stream);

@@ -88,6 +88,9 @@ void launch_norm(const NormForward& norm, float* mean, float* variance, std::byt
 /// y from x and given moments: one launch, no workspace.
 void launch_norm_inference(const NormForward& norm, const float* mean, const float* variance, cudaStream_t stream);
 
+/// So many launches, in which these inputs are read once more for their sums.
+OpCost normalization_cost(const OpShape& shape, std::int64_t launches, std::initializer_list<std::size_t> read_again);
+
 /// The gradient of a normalisation and of the ReLU behind it, as NormGradient. All of rows.samples, or with
 /// is_per_sample some of them: then pointers are those of the first and `dgamma` is null but in `launch_norm_gradient`.
 struct NormGradientCuda {

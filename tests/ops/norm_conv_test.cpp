@@ -315,6 +315,17 @@ TEST_F(NormConvRewrite, TakesTheNormalisedValueOutOfTheStep) {
   EXPECT_EQ(rewritten(after), after);                  // nothing is left to do
 }
 
+TEST_F(NormConvRewrite, MayComputeTheGateAlone) {
+  finish(norm("last", convolution("left", norm("bn", convolution("stem", images_)))));
+  const Graph before = step(), after = registry_.rewrite("norm_gate").apply(before, registry_);
+  EXPECT_EQ(input_names(before, "bn.d_input").back(), "bn");
+  EXPECT_EQ(input_names(after, "bn.d_input").back(), "bn.bias");
+  EXPECT_EQ(kind_of(after, "bn.d_input"), "batch_norm_backward");
+  EXPECT_EQ(input_names(after, "last.d_input"), input_names(before, "last.d_input")) << "a mask is small";
+  EXPECT_EQ(after.ops.size(), before.ops.size());
+  EXPECT_EQ(registry_.rewrite("norm_gate").apply(after, registry_), after);
+}
+
 TEST_F(NormConvRewrite, TakesGroupNormalisationOutLikewise) {
   const TensorId x = convolution("stem", images_), h = group_norm("gn1", x);
   const TensorId sum =
