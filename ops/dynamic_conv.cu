@@ -17,9 +17,9 @@ __global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, V == 1 ? 3 : 4
   if (first < length) tile_gradient<V>(f, dy, x, sentence, head, first, length, aligned, staged, gradient);
 
   // Only the lanes of a row read its logits, all before the first of them writes.
-  const int part = lane % f.lanes;
-  for (int next = 0; next < kWarpRows; next += 32 / f.lanes) {
-    const int r = next + lane / f.lanes, row = first + warp * kWarpRows + r;
+  const int part = lane & (f.lanes() - 1);
+  for (int next = 0; next < kWarpRows; next += 32 >> f.lanes_log) {
+    const int r = next + (lane >> f.lanes_log), row = first + warp * kWarpRows + r;
     const bool there = r < kWarpRows && row < length;
     const FourTaps taps = row_taps(f, sentence, head, row, part, there);
     float passed[4], mean = 0;
@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, V == 1 ? 3 : 4
       passed[i] = there && k < f.kernel ? taps.factor[i] * gradient[r * f.kernel + k] : 0.0f;
       mean = fmaf(taps.softmax[i], passed[i], mean);
     }
-    for (int h = f.lanes / 2; h > 0; h /= 2) mean += __shfl_xor_sync(kWholeWarp, mean, h);
+    for (int h = f.lanes() / 2; h > 0; h /= 2) mean += __shfl_xor_sync(kWholeWarp, mean, h);
     float* to = dlogits + sentence * f.sentence_logits + row * f.row_logits + head * f.kernel;
     SIMT_UNROLL
     for (int i = 0; i < 4; ++i)

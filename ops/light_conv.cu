@@ -15,7 +15,7 @@ __global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, 4)
                       bool aligned) {
   SIMT_DYN_SHARED(float, staged);
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
-  const int warps = static_cast<int>(blockDim.x) / 32, part = lane % f.lanes;
+  const int warps = static_cast<int>(blockDim.x) / 32, part = lane & (f.lanes() - 1);
   float* const gradients = staged + f.window * 32 * V;
   float* const gradient = gradients + warp * kWarpRows * f.kernel;
   const int head = static_cast<int>(blockIdx.x) % f.heads, chunk = static_cast<int>(blockIdx.x) / f.heads;
@@ -24,8 +24,8 @@ __global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, 4)
     const int sentence = tile / f.tiles, first = tile % f.tiles * f.tile, length = f.length(sentence);
     if (first >= length) continue;
     tile_gradient<V>(f, dy, x, sentence, head, first, length, aligned, staged, gradient);
-    for (int next = 0; next < kWarpRows; next += 32 / f.lanes) {
-      const int r = next + lane / f.lanes, row = first + warp * kWarpRows + r;
+    for (int next = 0; next < kWarpRows; next += 32 >> f.lanes_log) {
+      const int r = next + (lane >> f.lanes_log), row = first + warp * kWarpRows + r;
       const bool there = r < kWarpRows && row < length;
       const FourTaps taps = row_taps(f, sentence, head, row, part, there);
       SIMT_UNROLL
@@ -36,8 +36,8 @@ __global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, 4)
   }
   SIMT_UNROLL
   for (int i = 0; i < 4; ++i) {
-    for (int h = f.lanes; h < 32; h *= 2) total[i] += __shfl_xor_sync(kWholeWarp, total[i], h);
-    if (lane < f.lanes && 4 * part + i < f.kernel) gradient[4 * part + i] = total[i];
+    for (int h = f.lanes(); h < 32; h *= 2) total[i] += __shfl_xor_sync(kWholeWarp, total[i], h);
+    if (lane < f.lanes() && 4 * part + i < f.kernel) gradient[4 * part + i] = total[i];
   }
   __syncthreads();
   const int k = static_cast<int>(threadIdx.x);
@@ -63,7 +63,7 @@ __global__ void light_finish_kernel(TapField f, const float* sums, float* dweigh
   __syncthreads();
   if (warp != 0) return;
   f.rate = 0;
-  const int part = lane % f.lanes;
+  const int part = lane & (f.lanes() - 1);
   const FourTaps taps = row_taps(f, 0, head, 0, part, true);
   float passed[4], mean = 0;
   SIMT_UNROLL
@@ -73,10 +73,10 @@ __global__ void light_finish_kernel(TapField f, const float* sums, float* dweigh
       for (int w = 0; w < kWarps; ++w) passed[i] += part_sums[w][4 * part + i];
     mean = fmaf(taps.softmax[i], passed[i], mean);
   }
-  for (int h = f.lanes / 2; h > 0; h /= 2) mean += __shfl_xor_sync(kWholeWarp, mean, h);
+  for (int h = f.lanes() / 2; h > 0; h /= 2) mean += __shfl_xor_sync(kWholeWarp, mean, h);
   SIMT_UNROLL
   for (int i = 0; i < 4; ++i)
-    if (lane < f.lanes && 4 * part + i < f.kernel)
+    if (lane < f.lanes() && 4 * part + i < f.kernel)
       dweights[head * f.kernel + 4 * part + i] = taps.softmax[i] * (passed[i] - mean);
 }
 

@@ -1,8 +1,9 @@
 // What the CUDA kernels of tap convolutions share. A warp has four rows and up to 32 units of channels of one head, a
-// block some such warps below each other: a tile of one sentence. Rows are staged in shared memory once; the taps of a
-// row are made by a few lanes, four each, which is what a block of random numbers is for.
+// block some such warps below each other: a tile of one sentence. Rows are copied into shared memory once; meanwhile
+// the taps of a row are made by a few lanes, four each, which is what a block of random numbers is for.
 #pragma once
 
+#include "async_copy.h"
 #include "cuda_ops.h"
 #include "tap_convolution.h"
 #include "thimble/philox.h"
@@ -20,7 +21,7 @@ struct TapField {
   int window;       // rows that those of a tile are made of, at most
   int unit;         // channels of a lane: 4, 2 or 1
   int chunks;       // of 32 units, in a head
-  int lanes;        // that make a row's taps
+  int lanes_log;    // 2^lanes_log lanes make a row's taps
   int row_logits;   // from a row's logits to the next one's; 0: all rows have the same
   std::int64_t sentence_logits;
   float rate, scale;  // of taps dropped; of those that are not
@@ -30,6 +31,7 @@ struct TapField {
   const StepScalars* scalars = nullptr;
 
   __device__ int length(int sentence) const { return min(max(static_cast<int>(lengths[sentence]), 0), room); }
+  __device__ int lanes() const { return 1 << lanes_log; }
   __device__ std::int64_t first_channel(int sentence, int head) const {
     return static_cast<std::int64_t>(sentence) * room * channels + head * head_channels;
   }
@@ -42,8 +44,8 @@ inline TapField tap_sizes(const OpShape& shape, std::size_t x) {
   const int room = whole(sizes.room), kernel = whole(sizes.kernel), n = whole(sizes.head_channels());
   const int tile = min(kMostTileRows, (room + kWarpRows - 1) / kWarpRows * kWarpRows);
   const int unit = n % 4 == 0 && n > 64 ? 4 : n % 2 == 0 && n > 32 ? 2 : 1;
-  int lanes = 1;
-  while (4 * lanes < kernel) lanes *= 2;
+  int lanes_log = 0;
+  while (4 << lanes_log < kernel) ++lanes_log;
   const bool shared = !shape.inputs[x + 1].batched;
   const int row_logits = shared ? 0 : whole(sizes.heads) * kernel;
   return {.room = room,
@@ -57,7 +59,7 @@ inline TapField tap_sizes(const OpShape& shape, std::size_t x) {
           .window = min(room, tile + kernel - 1),
           .unit = unit,
           .chunks = (n + 32 * unit - 1) / (32 * unit),
-          .lanes = lanes,
+          .lanes_log = lanes_log,
           .row_logits = row_logits,
           .sentence_logits = std::int64_t{row_logits} * room,
           .rate = sizes.rate,
@@ -132,58 +134,141 @@ __device__ inline void store_unit(float* to, const Unit<V>& unit, bool aligned) 
   for (int i = 0; i < V; ++i) to[i] = v[i];
 }
 
-/// Copies a head's chunk of rows [begin, end) into shared memory, zeros where the head has no channels.
+template <int V>
+__device__ inline void copy_unit(float* to, const float* from, bool is_there, bool aligned) {
+  if (V == 4 && aligned) {
+    copy_four(to, from, is_there);
+  } else if (V == 2 && aligned) {
+    copy_two(to, from, is_there);
+  } else {
+    SIMT_UNROLL
+    for (int i = 0; i < V; ++i) copy_float(to + i, from + i, is_there);
+  }
+}
+
+/// Begins to copy a head's chunk of rows [begin, end) into shared memory, zeros where the head has no channels.
 template <int V>
 __device__ inline void stage_rows(const TapField& f, const float* from, int begin, int end, int channel, bool aligned,
                                   float* staged) {
   const int lane = static_cast<int>(threadIdx.x) % 32, warps = static_cast<int>(blockDim.x) / 32;
-  const bool has = channel < f.head_channels;
+  const bool is_there = channel < f.head_channels;
   SIMT_UNROLL_BY(4)
-  for (int row = begin + static_cast<int>(threadIdx.x) / 32; row < end; row += warps) {
-    Unit<V> unit{};
-    if (has) unit = load_unit<V>(from + static_cast<std::int64_t>(row) * f.channels + channel, aligned);
-    store_unit<V>(staged + ((row - begin) * 32 + lane) * V, unit, true);
-  }
+  for (int row = begin + static_cast<int>(threadIdx.x) / 32; row < end; row += warps)
+    copy_unit<V>(staged + ((row - begin) * 32 + lane) * V, from + static_cast<std::int64_t>(row) * f.channels + channel,
+                 is_there, aligned);
 }
+
+/// A tile of a head. Its rows are made of [begin, end); `before` rows lie between a row and the first it is made of.
+struct TapTile {
+  int sentence, head, first, length, before, begin, end;
+
+  /// Tile `index` of all sentences; mirrored: what flows back to its rows.
+  __device__ static TapTile of(const TapField& f, int index, int head, bool mirrored) {
+    TapTile tile{};
+    tile.sentence = f.tiles == 1 ? index : index / f.tiles;
+    tile.head = head;
+    tile.first = f.tiles == 1 ? 0 : index % f.tiles * f.tile;
+    tile.length = f.length(tile.sentence);
+    tile.before = mirrored ? f.kernel - 1 - f.left : f.left;
+    tile.begin = max(0, tile.first - tile.before);
+    tile.end = min(tile.length, tile.first + f.tile + f.kernel - 1 - tile.before);
+    return tile;
+  }
+};
 
 /// Taps 4 * part to 4 * part + 3 of a row: the softmax, and by what it is multiplied: 0 for what is dropped.
 struct FourTaps {
   float softmax[4], factor[4];
 };
 
-/// `lanes` lanes side by side have a row; the whole warp takes part, lanes whose row is not there with nothing.
-__device__ inline FourTaps row_taps(const TapField& f, int sentence, int head, int row, int part, bool there) {
-  FourTaps taps;
-  const float* logits = f.logits + sentence * f.sentence_logits + row * f.row_logits + head * f.kernel;
-  float largest = -INFINITY;
+__device__ inline void make_factors(const TapField& f, int sentence, int head, int row, int part, float (&factor)[4]) {
   SIMT_UNROLL
-  for (int i = 0; i < 4; ++i) {
-    taps.softmax[i] = there && 4 * part + i < f.kernel ? logits[4 * part + i] : -INFINITY;
-    largest = fmaxf(largest, taps.softmax[i]);
-  }
-  for (int h = f.lanes / 2; h > 0; h /= 2) largest = fmaxf(largest, __shfl_xor_sync(kWholeWarp, largest, h));
-  float sum = 0;
-  SIMT_UNROLL
-  for (int i = 0; i < 4; ++i) {
-    taps.softmax[i] = there && 4 * part + i < f.kernel ? expf(taps.softmax[i] - largest) : 0.0f;
-    sum += taps.softmax[i];
-  }
-  for (int h = f.lanes / 2; h > 0; h /= 2) sum += __shfl_xor_sync(kWholeWarp, sum, h);
-  const float inverse = there ? 1.0f / sum : 0.0f;
-  SIMT_UNROLL
-  for (int i = 0; i < 4; ++i) {
-    taps.softmax[i] *= inverse;
-    taps.factor[i] = 1;
-  }
-  if (f.rate == 0) return taps;
+  for (int i = 0; i < 4; ++i) factor[i] = 1;
+  if (f.rate == 0) return;
   const auto block = static_cast<std::uint32_t>((row * f.heads + head) * static_cast<int>(kRandomBlocks) + part);
   const PhiloxBlock words = philox({block, f.first_sample + static_cast<std::uint32_t>(sentence), f.stream,
                                     static_cast<std::uint32_t>(f.scalars->step)},
                                    f.scalars->seed);
   SIMT_UNROLL
-  for (int i = 0; i < 4; ++i)
-    taps.factor[i] = uniform_from(words[static_cast<std::size_t>(i)]) > f.rate ? f.scale : 0.0f;
+  for (int i = 0; i < 4; ++i) factor[i] = uniform_from(words[static_cast<std::size_t>(i)]) > f.rate ? f.scale : 0.0f;
+}
+
+/// `lanes` lanes side by side have a row; the whole warp takes part, lanes whose row is not there with nothing.
+__device__ inline FourTaps row_taps(const TapField& f, int sentence, int head, int row, int part, bool there) {
+  FourTaps taps;
+  const float* logits = f.logits + sentence * f.sentence_logits + row * f.row_logits + head * f.kernel;
+  SIMT_UNROLL
+  for (int i = 0; i < 4; ++i) taps.softmax[i] = there && 4 * part + i < f.kernel ? logits[4 * part + i] : -INFINITY;
+  make_factors(f, sentence, head, row, part, taps.factor);  // while the logits are on their way
+  float largest = -INFINITY, sum = 0;
+  SIMT_UNROLL
+  for (int i = 0; i < 4; ++i) largest = fmaxf(largest, taps.softmax[i]);
+  for (int h = f.lanes() / 2; h > 0; h /= 2) largest = fmaxf(largest, __shfl_xor_sync(kWholeWarp, largest, h));
+  SIMT_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    taps.softmax[i] = there && 4 * part + i < f.kernel ? expf(taps.softmax[i] - largest) : 0.0f;
+    sum += taps.softmax[i];
+  }
+  for (int h = f.lanes() / 2; h > 0; h /= 2) sum += __shfl_xor_sync(kWholeWarp, sum, h);
+  const float inverse = there ? 1.0f / sum : 0.0f;
+  SIMT_UNROLL
+  for (int i = 0; i < 4; ++i) taps.softmax[i] *= inverse;
   return taps;
+}
+
+/// Calls visit(row, k, softmax, factor) for each tap of rows [low, high), each in one thread of the block.
+template <class Visit>
+__device__ inline void visit_taps(const TapField& f, const TapTile& tile, int low, int high, Visit visit) {
+  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
+  const int rows_at_once = 32 >> f.lanes_log, part = lane & (f.lanes() - 1);
+  const int warps = static_cast<int>(blockDim.x) / 32;
+  for (int next = low + warp * rows_at_once; next < high; next += warps * rows_at_once) {
+    const int row = next + (lane >> f.lanes_log);
+    const FourTaps taps = row_taps(f, tile.sentence, tile.head, row, part, row < high);
+    SIMT_UNROLL
+    for (int i = 0; i < 4; ++i)
+      if (row < high && 4 * part + i < f.kernel) visit(row, 4 * part + i, taps.softmax[i], taps.factor[i]);
+  }
+}
+
+/// Weights as they are used: those of the four rows of a warp for one of the rows that these are made of, side by side.
+/// Step i of a warp is `i - before` rows after its first.
+struct TapBand {
+  float* weights;
+  int steps;  ///< of a warp
+
+  __host__ __device__ static int steps_of(const TapField& f) { return f.kernel + kWarpRows - 1; }
+  static std::size_t bytes(const TapField& f) { return sizeof(float) * static_cast<std::size_t>(f.tile * steps_of(f)); }
+  __device__ static TapBand at(const TapField& f, float* shared) { return {shared, steps_of(f)}; }
+
+  __device__ float* of_warp(int warp) const { return weights + warp * steps * kWarpRows; }
+  /// The weight of the row that is `distance - before` after row `out` of the tile.
+  __device__ void set(int out, int distance, float weight) const {
+    of_warp(out / kWarpRows)[(distance + out % kWarpRows) * kWarpRows + out % kWarpRows] = weight;
+  }
+  /// Those that belong to no tap: the corners beside the first taps and the last ones.
+  __device__ void clear_corners(int warp, int kernel) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32, i = lane / kWarpRows, r = lane % kWarpRows;
+    if (i < kWarpRows - 1) of_warp(warp)[(i < r ? i : kernel + i) * kWarpRows + r] = 0;
+  }
+};
+
+template <int V>
+__device__ inline void add_weighed(Unit<V> (&sums)[kWarpRows], const Unit<kWarpRows>& weights, const Unit<V>& source) {
+  SIMT_UNROLL
+  for (int r = 0; r < kWarpRows; ++r) SIMT_UNROLL
+  for (int v = 0; v < V; ++v) sums[r].values[v] = fmaf(weights.values[r], source.values[v], sums[r].values[v]);
+}
+
+/// Four rows from `row` on; zeros in the padding.
+template <int V>
+__device__ inline void store_rows(const TapField& f, float* to, int row, int length, int channel,
+                                  const Unit<V> (&rows)[kWarpRows], bool aligned) {
+  SIMT_UNROLL
+  for (int r = 0; r < kWarpRows; ++r)
+    if (row + r < f.room && channel < f.head_channels)
+      store_unit<V>(to + static_cast<std::int64_t>(row + r) * f.channels + channel,
+                    row + r < length ? rows[r] : Unit<V>{}, aligned);
 }
 
 /// Sums of N values over the lanes of a warp, value i * N / 32 in lane i; N is a power of two. At each step half of the
@@ -228,6 +313,7 @@ __device__ inline void tile_gradient(const TapField& f, const float* dy, const f
     for (int r = 0; r < kWarpRows; ++r)
       if (row + r < length && channel < f.head_channels)
         mine[r] = load_unit<V>(dy + at + static_cast<std::int64_t>(row + r) * f.channels + channel, aligned);
+    wait_for_copies();
     __syncthreads();
     for (int s = low; s < high; s += kWarpSources) {
       float products[kWarpSources * kWarpRows];
