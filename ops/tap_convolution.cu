@@ -7,7 +7,7 @@ namespace {
 
 template <int V>
 __global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, 5)
-    tap_rows_kernel(TapField f, const float* from, float* to, bool mirrored, bool aligned) {
+    tap_rows_kernel(TapField f, const float* from, float* to, bool mirrored) {
   SIMT_DYN_SHARED(float, staged);
   const TapBand band = TapBand::at(f, staged + f.window * 32 * V);
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
@@ -17,7 +17,7 @@ __global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, 5)
   const std::int64_t at = f.first_channel(tile.sentence, tile.head);
 
   // A tap belongs to the row it is a tap of, in the mirror to the row it is multiplied with.
-  stage_rows<V>(f, from + at, tile.begin, tile.end, channel, aligned, staged);
+  stage_rows<V>(f, from + at, tile.begin, tile.end, channel, staged);
   band.clear_corners(warp, f.kernel);
   visit_taps(f, tile, mirrored ? tile.begin : tile.first, mirrored ? tile.end : min(tile.length, tile.first + f.tile),
              [&](int row, int k, float softmax, float factor) {
@@ -33,21 +33,20 @@ __global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, 5)
   const int last = row < tile.length ? min(band.steps, tile.end - start) : 0;
   SIMT_UNROLL_BY(4)
   for (int i = max(0, tile.begin - start); i < last; ++i) {
-    const Unit<V> source = load_unit<V>(staged + ((start + i - tile.begin) * 32 + lane) * V, true);
-    add_weighed(sums, load_unit<kWarpRows>(weights_of_warp + i * kWarpRows, true), source);
+    const Unit<V> source = load_unit<V>(staged + ((start + i - tile.begin) * 32 + lane) * V);
+    add_weighed(sums, load_unit<kWarpRows>(weights_of_warp + i * kWarpRows), source);
   }
-  store_rows<V>(f, to + at, row, tile.length, channel, sums, aligned);
+  store_rows<V>(f, to + at, row, tile.length, channel, sums);
 }
 
 }  // namespace
 
 void launch_tap_rows(const TapField& field, std::int64_t sentences, const KernelArguments& a, bool mirrored) {
   const int warps = field.tile / kWarpRows;
-  const bool aligned = are_aligned(field, {a.inputs[0], a.outputs[0]});
   with_unit(field, [&](auto unit) {
     simt::launch(tap_rows_kernel<unit()>, sentences * field.tiles * field.heads * field.chunks, warps * 32,
                  staged_bytes(field) + TapBand::bytes(field), stream_of(a), field, floats(a.inputs[0]),
-                 floats(a.outputs[0]), mirrored, aligned);
+                 floats(a.outputs[0]), mirrored);
   });
 }
 

@@ -37,13 +37,19 @@ struct TapField {
   }
 };
 
+/// Channels that a lane reads and writes at once, of a head's, at addresses that are multiples of so many floats.
+inline int unit_of(std::int64_t head_channels, int aligned_floats) {
+  if (head_channels % 4 == 0 && head_channels > 64 && aligned_floats % 4 == 0) return 4;
+  return head_channels % 2 == 0 && head_channels > 32 && aligned_floats % 2 == 0 ? 2 : 1;
+}
+
 /// Of an op whose input `x` is the rows, followed by logits and lengths; without its addresses.
-inline TapField tap_sizes(const OpShape& shape, std::size_t x) {
+inline TapField tap_sizes(const OpShape& shape, std::size_t x, int aligned_floats = 4) {
   const TapSizes sizes = TapSizes::of(shape.inputs[x], shape.attributes);
   const auto whole = [](std::int64_t value) { return static_cast<int>(value); };
   const int room = whole(sizes.room), kernel = whole(sizes.kernel), n = whole(sizes.head_channels());
   const int tile = min(kMostTileRows, (room + kWarpRows - 1) / kWarpRows * kWarpRows);
-  const int unit = n % 4 == 0 && n > 64 ? 4 : n % 2 == 0 && n > 32 ? 2 : 1;
+  const int unit = unit_of(n, aligned_floats);
   int lanes_log = 0;
   while (4 << lanes_log < kernel) ++lanes_log;
   const bool shared = !shape.inputs[x + 1].batched;
@@ -67,8 +73,11 @@ inline TapField tap_sizes(const OpShape& shape, std::size_t x) {
           .stream = static_cast<std::uint32_t>(int_attribute(shape.attributes, "stream"))};
 }
 
+/// What comes before input `x`, that and output 0 are rows.
 inline TapField tap_field(const OpShape& shape, const KernelArguments& a, std::size_t x) {
-  TapField field = tap_sizes(shape, x);
+  std::uintptr_t bits = reinterpret_cast<std::uintptr_t>(a.outputs[0]);
+  for (std::size_t i = 0; i <= x; ++i) bits |= reinterpret_cast<std::uintptr_t>(a.inputs[i]);
+  TapField field = tap_sizes(shape, x, static_cast<int>(bits / sizeof(float) % 4));
   field.first_sample = static_cast<std::uint32_t>(a.samples.begin);
   field.logits = floats(a.inputs[x + 1]);
   field.lengths = ints(a.inputs[x + 2]);
@@ -87,75 +96,55 @@ void with_unit(const TapField& field, Run run) {
     run(std::integral_constant<int, 1>{});
 }
 
-/// Whether units of these addresses are read and written whole.
-inline bool are_aligned(const TapField& field, std::initializer_list<const std::byte*> addresses) {
-  for (const std::byte* address : addresses)
-    if (reinterpret_cast<std::uintptr_t>(address) % (4 * static_cast<unsigned>(field.unit)) != 0) return false;
-  return true;
-}
-
 template <int V>
 struct Unit {
   float values[V];
 };
 
 template <int V>
-__device__ inline Unit<V> load_unit(const float* from, bool aligned) {
-  if constexpr (V == 4)
-    if (aligned) {
-      const float4 v = simt::load4(from);
-      return {{v.x, v.y, v.z, v.w}};
-    }
-  if constexpr (V == 2)
-    if (aligned) {
-      const float2 v = simt::load2(from);
-      return {{v.x, v.y}};
-    }
-  Unit<V> unit;
-  SIMT_UNROLL
-  for (int i = 0; i < V; ++i) unit.values[i] = from[i];
-  return unit;
+__device__ inline Unit<V> load_unit(const float* from) {
+  if constexpr (V == 4) {
+    const float4 v = simt::load4(from);
+    return {{v.x, v.y, v.z, v.w}};
+  } else if constexpr (V == 2) {
+    const float2 v = simt::load2(from);
+    return {{v.x, v.y}};
+  } else {
+    return {{*from}};
+  }
 }
 
 template <int V>
-__device__ inline void store_unit(float* to, const Unit<V>& unit, bool aligned) {
+__device__ inline void store_unit(float* to, const Unit<V>& unit) {
   const float* v = unit.values;
   if constexpr (V == 4)
-    if (aligned) {
-      simt::store4(to, make_float4(v[0], v[1], v[2], v[3]));
-      return;
-    }
-  if constexpr (V == 2)
-    if (aligned) {
-      simt::store2(to, make_float2(v[0], v[1]));
-      return;
-    }
-  SIMT_UNROLL
-  for (int i = 0; i < V; ++i) to[i] = v[i];
+    simt::store4(to, make_float4(v[0], v[1], v[2], v[3]));
+  else if constexpr (V == 2)
+    simt::store2(to, make_float2(v[0], v[1]));
+  else
+    *to = v[0];
 }
 
 template <int V>
-__device__ inline void copy_unit(float* to, const float* from, bool is_there, bool aligned) {
-  if (V == 4 && aligned) {
+__device__ inline void copy_unit(float* to, const float* from, bool is_there) {
+  if constexpr (V == 4)
     copy_four(to, from, is_there);
-  } else if (V == 2 && aligned) {
+  else if constexpr (V == 2)
     copy_two(to, from, is_there);
-  } else {
-    SIMT_UNROLL
-    for (int i = 0; i < V; ++i) copy_float(to + i, from + i, is_there);
-  }
+  else
+    copy_float(to, from, is_there);
 }
 
 /// Begins to copy a head's chunk of rows [begin, end) into shared memory, zeros where the head has no channels.
 template <int V>
-__device__ inline void stage_rows(const TapField& f, const float* from, int begin, int end, int channel, bool aligned,
+__device__ inline void stage_rows(const TapField& f, const float* from, int begin, int end, int channel,
                                   float* staged) {
   const int lane = static_cast<int>(threadIdx.x) % 32, warps = static_cast<int>(blockDim.x) / 32;
   const bool is_there = channel < f.head_channels;
   SIMT_UNROLL_BY(4)
   for (int row = begin + static_cast<int>(threadIdx.x) / 32; row < end; row += warps)
     copy_unit<V>(staged + ((row - begin) * 32 + lane) * V, from + static_cast<std::int64_t>(row) * f.channels + channel,
-                 is_there, aligned);
+                 is_there);
 }
 
 /// A tile of a head. Its rows are made of [begin, end); `before` rows lie between a row and the first it is made of.
@@ -171,7 +160,8 @@ struct TapTile {
     tile.length = f.length(tile.sentence);
     tile.before = mirrored ? f.kernel - 1 - f.left : f.left;
     tile.begin = max(0, tile.first - tile.before);
-    tile.end = min(tile.length, tile.first + f.tile + f.kernel - 1 - tile.before);
+    const int end = min(tile.length, tile.first + f.tile + f.kernel - 1 - tile.before);
+    tile.end = tile.first < tile.length ? end : tile.begin;
     return tile;
   }
 };
@@ -263,12 +253,12 @@ __device__ inline void add_weighed(Unit<V> (&sums)[kWarpRows], const Unit<kWarpR
 /// Four rows from `row` on; zeros in the padding.
 template <int V>
 __device__ inline void store_rows(const TapField& f, float* to, int row, int length, int channel,
-                                  const Unit<V> (&rows)[kWarpRows], bool aligned) {
+                                  const Unit<V> (&rows)[kWarpRows]) {
   SIMT_UNROLL
   for (int r = 0; r < kWarpRows; ++r)
     if (row + r < f.room && channel < f.head_channels)
       store_unit<V>(to + static_cast<std::int64_t>(row + r) * f.channels + channel,
-                    row + r < length ? rows[r] : Unit<V>{}, aligned);
+                    row + r < length ? rows[r] : Unit<V>{});
 }
 
 /// Sums of N values over the lanes of a warp, value i * N / 32 in lane i; N is a power of two. At each step half of the
@@ -289,52 +279,6 @@ __device__ inline float sum_over_lanes(const float (&values)[N], int bit = 16) {
     }
     return sum_over_lanes<N / 2>(halves, bit / 2);
   }
-}
-
-constexpr int kWarpSources = 4;  // rows of x that a warp multiplies its rows of dy with at a time
-
-/// The gradient of what the taps of a tile's rows were multiplied by: gradient[r * kernel + k] for the four rows r of
-/// the calling warp (its own part of shared memory). Zero for rows that are not there. All threads of a block call it.
-template <int V>
-__device__ inline void tile_gradient(const TapField& f, const float* dy, const float* x, int sentence, int head,
-                                     int first, int length, bool aligned, float* staged, float* gradient) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int row = first + static_cast<int>(threadIdx.x) / 32 * kWarpRows;  // the warp's first
-  const int begin = max(0, first - f.left), end = min(length, first + f.tile + f.kernel - 1 - f.left);
-  const int low = max(0, row - f.left), high = row < length ? min(length, row + kWarpRows + f.kernel - 1 - f.left) : 0;
-  for (int i = lane; i < kWarpRows * f.kernel; i += 32) gradient[i] = 0;
-  const std::int64_t at = f.first_channel(sentence, head);
-  for (int chunk = 0; chunk < f.chunks; ++chunk) {
-    const int channel = (chunk * 32 + lane) * V;
-    __syncthreads();  // what was staged before has been read, gradients are zero
-    stage_rows<V>(f, x + at, begin, end, channel, aligned, staged);
-    Unit<V> mine[kWarpRows] = {};
-    SIMT_UNROLL
-    for (int r = 0; r < kWarpRows; ++r)
-      if (row + r < length && channel < f.head_channels)
-        mine[r] = load_unit<V>(dy + at + static_cast<std::int64_t>(row + r) * f.channels + channel, aligned);
-    wait_for_copies();
-    __syncthreads();
-    for (int s = low; s < high; s += kWarpSources) {
-      float products[kWarpSources * kWarpRows];
-      SIMT_UNROLL
-      for (int j = 0; j < kWarpSources; ++j) {
-        Unit<V> source{};
-        if (s + j < high) source = load_unit<V>(staged + ((s + j - begin) * 32 + lane) * V, true);
-        SIMT_UNROLL
-        for (int r = 0; r < kWarpRows; ++r) {
-          float sum = 0;
-          SIMT_UNROLL
-          for (int v = 0; v < V; ++v) sum = fmaf(mine[r].values[v], source.values[v], sum);
-          products[j * kWarpRows + r] = sum;
-        }
-      }
-      const float sum = sum_over_lanes(products);
-      const int pair = lane / 2, r = pair % kWarpRows, k = s + pair / kWarpRows - (row + r) + f.left;
-      if (lane % 2 == 0 && s + pair / kWarpRows < high && k >= 0 && k < f.kernel) gradient[r * f.kernel + k] += sum;
-    }
-  }
-  __syncwarp();
 }
 
 /// y = taps * x, or, mirrored, the gradient of x from dy, which is then `from`: output 0 of both is `to`.
