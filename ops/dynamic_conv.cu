@@ -24,7 +24,7 @@ __device__ inline void store_logits_gradient(const TapField& f, const TapGradien
     if (row < f.room && rows.tap() + 32 * i < f.kernel) to[rows.tap() + 32 * i] = softmax[i] * (passed[i] - mean);
 }
 
-template <int V>
+template <int V, bool kAligned>
 __global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, 3)
     dynamic_gradients_kernel(TapField f, const float* dy, const float* x, float* dx, float* dlogits) {
   SIMT_DYN_SHARED(float, shared);
@@ -32,7 +32,7 @@ __global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, 3)
   const int block = static_cast<int>(blockIdx.x), warp = static_cast<int>(threadIdx.x) / 32;
   const int warps = static_cast<int>(blockDim.x) / 32;
   const TapTile tile = TapTile::of(f, block / f.heads, block % f.heads, true);
-  make_gradients<V>(f, tile, dy, x, dx, space);
+  make_gradients<V, kAligned>(f, tile, dy, x, dx, space);
 
   const RowsOfTaps rows = RowsOfTaps::of(f);
   float* to = dlogits + tile.sentence * f.sentence_logits + tile.head * f.kernel;
@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, 3)
 
 /// The gradient of what the taps of a tile's rows were multiplied by: gradient[r * kernel + k] for the four rows r of
 /// the calling warp (its own part of shared memory). Zero for rows that are not there. All threads of a block call it.
-template <int V>
+template <int V, bool kAligned>
 __device__ inline void tile_gradient(const TapField& f, const TapTile& tile, const float* dy, const float* x,
                                      float* staged, float* gradient) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -57,9 +57,9 @@ __device__ inline void tile_gradient(const TapField& f, const TapTile& tile, con
   for (int chunk = 0; chunk < f.chunks; ++chunk) {
     const int channel = (chunk * 32 + lane) * V;
     __syncthreads();  // what was staged before has been read, gradients are zero
-    stage_rows<V>(f, x + at, tile.begin, tile.end, channel, staged);
+    stage_rows<V, kAligned>(f, x + at, tile.begin, tile.end, channel, staged);
     Unit<V> held[kWarpRows];
-    load_held_rows<V>(f, dy + at, row, tile.length, channel, held);
+    load_held_rows<V, kAligned>(f, dy + at, row, tile.length, channel, held);
     wait_for_copies();
     __syncthreads();
     for (int s = low; s < high; s += kOthers) {
@@ -76,7 +76,7 @@ __device__ inline void tile_gradient(const TapField& f, const TapTile& tile, con
   __syncwarp();
 }
 
-template <int V>
+template <int V, bool kAligned>
 __global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, 3)
     dynamic_taps_backward_kernel(TapField f, const float* dy, const float* x, float* dlogits) {
   SIMT_DYN_SHARED(float, staged);
@@ -84,7 +84,7 @@ __global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, 3)
   float* const gradient = staged + f.window * 32 * V + warp * kWarpRows * f.kernel;
   const int block = static_cast<int>(blockIdx.x);
   const TapTile tile = TapTile::of(f, block / f.heads, block % f.heads, false);
-  if (tile.first < tile.length) tile_gradient<V>(f, tile, dy, x, staged, gradient);
+  if (tile.first < tile.length) tile_gradient<V, kAligned>(f, tile, dy, x, staged, gradient);
 
   // Only the lanes of a row read its logits, all before the first of them writes.
   const int part = lane & (f.lanes() - 1);
@@ -119,16 +119,17 @@ void backward(const OpShape& shape, const KernelArguments& a) {
   const float *dy = floats(a.inputs[0]), *x = floats(a.inputs[1]);
   float *dx = floats(a.outputs[0]), *dlogits = floats(a.outputs[1]);
   if (field.tiles == 1) {
-    with_unit(field, [&](auto unit) {
-      simt::launch(dynamic_gradients_kernel<unit()>, blocks, threads, GradientSpace::bytes(field), stream_of(a), field,
-                   dy, x, dx, dlogits);
+    with_unit(field, [&](auto unit, auto aligned) {
+      simt::launch(dynamic_gradients_kernel<unit(), aligned()>, blocks, threads, GradientSpace::bytes(field),
+                   stream_of(a), field, dy, x, dx, dlogits);
     });
     return;
   }
   launch_tap_rows(field, sentences, a, true);
   const std::size_t shared = staged_bytes(field) + sizeof(float) * static_cast<std::size_t>(field.tile * field.kernel);
-  with_unit(field, [&](auto unit) {
-    simt::launch(dynamic_taps_backward_kernel<unit()>, blocks, threads, shared, stream_of(a), field, dy, x, dlogits);
+  with_unit(field, [&](auto unit, auto aligned) {
+    simt::launch(dynamic_taps_backward_kernel<unit(), aligned()>, blocks, threads, shared, stream_of(a), field, dy, x,
+                 dlogits);
   });
 }
 

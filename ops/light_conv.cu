@@ -9,7 +9,7 @@ constexpr std::int64_t kChunks = 1024;  // blocks a head: some for each place on
 
 std::int64_t chunk_count(std::int64_t tiles) { return std::min(tiles, kChunks); }
 
-template <int V>
+template <int V, bool kAligned>
 __global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, 3)
     light_gradients_kernel(TapField f, const float* dy, const float* x, float* dx, float* sums, int all_tiles) {
   SIMT_DYN_SHARED(float, shared);
@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, 3)
   for (int index = chunk; index < all_tiles; index += chunks) {
     if (index != chunk) __syncthreads();  // the last tile's gradients have been read
     const TapTile tile = TapTile::of(f, index, head, true);
-    make_gradients<V>(f, tile, dy, x, dx, space);
+    make_gradients<V, kAligned>(f, tile, dy, x, dx, space);
     for (int row = warp * rows.at_once() + rows.row(); row < tile.end - tile.begin; row += warps * rows.at_once())
       SIMT_UNROLL
     for (int i = 0; i < kLaneTaps; ++i)
@@ -87,10 +87,10 @@ void backward(const OpShape& shape, const KernelArguments& a) {
   const std::int64_t tiles = sentences * field.tiles;
   const int chunks = static_cast<int>(chunk_count(tiles));
   const dim3 grid(static_cast<unsigned>(field.heads), static_cast<unsigned>(chunks));
-  with_unit(field, [&](auto unit) {
-    simt::launch(light_gradients_kernel<unit()>, grid, field.tile / kWarpRows * 32, GradientSpace::bytes(field),
-                 stream_of(a), field, floats(a.inputs[0]), floats(a.inputs[1]), floats(a.outputs[0]),
-                 floats(a.workspace), static_cast<int>(tiles));
+  with_unit(field, [&](auto unit, auto aligned) {
+    simt::launch(light_gradients_kernel<unit(), aligned()>, grid, field.tile / kWarpRows * 32,
+                 GradientSpace::bytes(field), stream_of(a), field, floats(a.inputs[0]), floats(a.inputs[1]),
+                 floats(a.outputs[0]), floats(a.workspace), static_cast<int>(tiles));
   });
   simt::launch(light_finish_kernel, field.heads, kWarps * 32, 0, stream_of(a), field, floats(a.workspace),
                floats(a.outputs[1]), chunks);

@@ -5,7 +5,7 @@
 namespace thimble {
 namespace {
 
-template <int V>
+template <int V, bool kAligned>
 __global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, 5)
     tap_rows_kernel(TapField f, const float* from, float* to, bool mirrored) {
   SIMT_DYN_SHARED(float, staged);
@@ -17,7 +17,7 @@ __global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, 5)
   const std::int64_t at = f.first_channel(tile.sentence, tile.head);
 
   // A tap belongs to the row it is a tap of, in the mirror to the row it is multiplied with.
-  stage_rows<V>(f, from + at, tile.begin, tile.end, channel, staged);
+  stage_rows<V, kAligned>(f, from + at, tile.begin, tile.end, channel, staged);
   band.clear_corners(warp, f.kernel);
   visit_taps(f, tile, mirrored ? tile.begin : tile.first, mirrored ? tile.end : min(tile.length, tile.first + f.tile),
              [&](int row, int k, float softmax, float factor) {
@@ -36,15 +36,15 @@ __global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, 5)
     const Unit<V> source = load_unit<V>(staged + ((start + i - tile.begin) * 32 + lane) * V);
     add_weighed(sums, load_unit<kWarpRows>(weights_of_warp + i * kWarpRows), source);
   }
-  store_rows<V>(f, to + at, row, tile.length, channel, sums);
+  store_rows<V, kAligned>(f, to + at, row, tile.length, channel, sums);
 }
 
 }  // namespace
 
 void launch_tap_rows(const TapField& field, std::int64_t sentences, const KernelArguments& a, bool mirrored) {
   const int warps = field.tile / kWarpRows;
-  with_unit(field, [&](auto unit) {
-    simt::launch(tap_rows_kernel<unit()>, sentences * field.tiles * field.heads * field.chunks, warps * 32,
+  with_unit(field, [&](auto unit, auto aligned) {
+    simt::launch(tap_rows_kernel<unit(), aligned()>, sentences * field.tiles * field.heads * field.chunks, warps * 32,
                  staged_bytes(field) + TapBand::bytes(field), stream_of(a), field, floats(a.inputs[0]),
                  floats(a.outputs[0]), mirrored);
   });

@@ -8,7 +8,7 @@
 namespace thimble {
 
 /// Four rows of which lane l holds row i ^ (l / 8) as number i: what lanes exchange first lies where it is kept.
-template <int V>
+template <int V, bool kAligned>
 __device__ inline void load_held_rows(const TapField& f, const float* from, int row, int length, int channel,
                                       Unit<V> (&held)[kWarpRows]) {
   const int turn = static_cast<int>(threadIdx.x) % 32 / 8;
@@ -17,7 +17,7 @@ __device__ inline void load_held_rows(const TapField& f, const float* from, int 
     const int at = row + (i ^ turn);
     held[i] = {};
     if (at < length && channel < f.head_channels)
-      held[i] = load_unit<V>(from + static_cast<std::int64_t>(at) * f.channels + channel);
+      held[i] = load_unit<V, kAligned>(from + static_cast<std::int64_t>(at) * f.channels + channel);
   }
 }
 
@@ -40,9 +40,7 @@ struct HeldPair {
   int held, other;
   bool is_first;
 
-  __device__ static HeldPair of(int lane) {
-    return {lane / 8, lane % 8 / 2, lane % 2 == 0};
-  }
+  __device__ static HeldPair of(int lane) { return {lane / 8, lane % 8 / 2, lane % 2 == 0}; }
   __device__ static float sum(const float (&products)[kOthers]) { return sum_over_lanes(products, 4); }
 };
 
@@ -110,7 +108,7 @@ __device__ inline int made_now(int value) {
 }
 
 /// Sets a tile's rows of dx and, for all threads of the block to see, what its rows of x add to the taps' gradients.
-template <int V>
+template <int V, bool kAligned>
 __device__ inline void make_gradients(const TapField& f, const TapTile& tile, const float* dy, const float* x,
                                       float* dx, const GradientSpace& space) {
   const TapBand& band = space.band;
@@ -121,8 +119,8 @@ __device__ inline void make_gradients(const TapField& f, const TapTile& tile, co
   Unit<V> held[kWarpRows];
   const auto begin_chunk = [&](int chunk) {
     const int channel = (chunk * 32 + lane) * V;
-    stage_rows<V>(f, dy + at, made_now(tile.begin), tile.end, channel, space.staged);
-    load_held_rows<V>(f, x + at, made_now(row), tile.length, channel, held);
+    stage_rows<V, kAligned>(f, dy + at, made_now(tile.begin), tile.end, channel, space.staged);
+    load_held_rows<V, kAligned>(f, x + at, made_now(row), tile.length, channel, held);
   };
   begin_chunk(0);
   band.clear_corners(warp, f.kernel);
@@ -153,7 +151,7 @@ __device__ inline void make_gradients(const TapField& f, const TapTile& tile, co
     int step = low;
     for (; step + kOthers <= high; step += kOthers) add_products(step, kOthers);
     for (; step < high; ++step) add_products(step, 1);
-    store_rows<V>(f, dx + at, made_now(row), tile.length, (chunk * 32 + lane) * V, sums);
+    store_rows<V, kAligned>(f, dx + at, made_now(row), tile.length, (chunk * 32 + lane) * V, sums);
   }
   __syncthreads();
 }

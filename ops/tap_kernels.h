@@ -20,6 +20,7 @@ struct TapField {
   int tile, tiles;  // rows of a block, a multiple of kWarpRows; so many blocks below each other
   int window;       // rows that those of a tile are made of, at most
   int unit;         // channels of a lane: 4, 2 or 1
+  bool aligned;     // they are read and written at once
   int chunks;       // of 32 units, in a head
   int lanes_log;    // 2^lanes_log lanes make a row's taps
   int row_logits;   // from a row's logits to the next one's; 0: all rows have the same
@@ -37,19 +38,13 @@ struct TapField {
   }
 };
 
-/// Channels that a lane reads and writes at once, of a head's, at addresses that are multiples of so many floats.
-inline int unit_of(std::int64_t head_channels, int aligned_floats) {
-  if (head_channels % 4 == 0 && head_channels > 64 && aligned_floats % 4 == 0) return 4;
-  return head_channels % 2 == 0 && head_channels > 32 && aligned_floats % 2 == 0 ? 2 : 1;
-}
-
 /// Of an op whose input `x` is the rows, followed by logits and lengths; without its addresses.
-inline TapField tap_sizes(const OpShape& shape, std::size_t x, int aligned_floats = 4) {
+inline TapField tap_sizes(const OpShape& shape, std::size_t x) {
   const TapSizes sizes = TapSizes::of(shape.inputs[x], shape.attributes);
   const auto whole = [](std::int64_t value) { return static_cast<int>(value); };
   const int room = whole(sizes.room), kernel = whole(sizes.kernel), n = whole(sizes.head_channels());
   const int tile = min(kMostTileRows, (room + kWarpRows - 1) / kWarpRows * kWarpRows);
-  const int unit = unit_of(n, aligned_floats);
+  const int unit = n % 4 == 0 && n > 64 ? 4 : n % 2 == 0 && n > 32 ? 2 : 1;
   int lanes_log = 0;
   while (4 << lanes_log < kernel) ++lanes_log;
   const bool shared = !shape.inputs[x + 1].batched;
@@ -64,6 +59,7 @@ inline TapField tap_sizes(const OpShape& shape, std::size_t x, int aligned_float
           .tiles = (room + tile - 1) / tile,
           .window = min(room, tile + kernel - 1),
           .unit = unit,
+          .aligned = true,
           .chunks = (n + 32 * unit - 1) / (32 * unit),
           .lanes_log = lanes_log,
           .row_logits = row_logits,
@@ -77,7 +73,8 @@ inline TapField tap_sizes(const OpShape& shape, std::size_t x, int aligned_float
 inline TapField tap_field(const OpShape& shape, const KernelArguments& a, std::size_t x) {
   std::uintptr_t bits = reinterpret_cast<std::uintptr_t>(a.outputs[0]);
   for (std::size_t i = 0; i <= x; ++i) bits |= reinterpret_cast<std::uintptr_t>(a.inputs[i]);
-  TapField field = tap_sizes(shape, x, static_cast<int>(bits / sizeof(float) % 4));
+  TapField field = tap_sizes(shape, x);
+  field.aligned = bits % (sizeof(float) * static_cast<unsigned>(field.unit)) == 0;
   field.first_sample = static_cast<std::uint32_t>(a.samples.begin);
   field.logits = floats(a.inputs[x + 1]);
   field.lengths = ints(a.inputs[x + 2]);
@@ -85,15 +82,21 @@ inline TapField tap_field(const OpShape& shape, const KernelArguments& a, std::s
   return field;
 }
 
-/// Calls `run` with the number of channels that a lane has, known to the compiler.
+/// Calls `run` with the number of channels that a lane has and whether they are aligned, known to the compiler.
 template <class Run>
 void with_unit(const TapField& field, Run run) {
+  const auto with = [&](auto unit) {
+    if (field.aligned)
+      run(unit, std::true_type{});
+    else
+      run(unit, std::false_type{});
+  };
   if (field.unit == 4)
-    run(std::integral_constant<int, 4>{});
+    with(std::integral_constant<int, 4>{});
   else if (field.unit == 2)
-    run(std::integral_constant<int, 2>{});
+    with(std::integral_constant<int, 2>{});
   else
-    run(std::integral_constant<int, 1>{});
+    run(std::integral_constant<int, 1>{}, std::true_type{});
 }
 
 template <int V>
@@ -101,50 +104,57 @@ struct Unit {
   float values[V];
 };
 
-template <int V>
+template <int V, bool kAligned = true>
 __device__ inline Unit<V> load_unit(const float* from) {
-  if constexpr (V == 4) {
+  if constexpr (V == 4 && kAligned) {
     const float4 v = simt::load4(from);
     return {{v.x, v.y, v.z, v.w}};
-  } else if constexpr (V == 2) {
+  } else if constexpr (V == 2 && kAligned) {
     const float2 v = simt::load2(from);
     return {{v.x, v.y}};
   } else {
-    return {{*from}};
+    Unit<V> unit;
+    SIMT_UNROLL
+    for (int i = 0; i < V; ++i) unit.values[i] = from[i];
+    return unit;
   }
 }
 
-template <int V>
+template <int V, bool kAligned>
 __device__ inline void store_unit(float* to, const Unit<V>& unit) {
   const float* v = unit.values;
-  if constexpr (V == 4)
+  if constexpr (V == 4 && kAligned) {
     simt::store4(to, make_float4(v[0], v[1], v[2], v[3]));
-  else if constexpr (V == 2)
+  } else if constexpr (V == 2 && kAligned) {
     simt::store2(to, make_float2(v[0], v[1]));
-  else
-    *to = v[0];
+  } else {
+    SIMT_UNROLL
+    for (int i = 0; i < V; ++i) to[i] = v[i];
+  }
 }
 
-template <int V>
+template <int V, bool kAligned>
 __device__ inline void copy_unit(float* to, const float* from, bool is_there) {
-  if constexpr (V == 4)
+  if constexpr (V == 4 && kAligned) {
     copy_four(to, from, is_there);
-  else if constexpr (V == 2)
+  } else if constexpr (V == 2 && kAligned) {
     copy_two(to, from, is_there);
-  else
-    copy_float(to, from, is_there);
+  } else {
+    SIMT_UNROLL
+    for (int i = 0; i < V; ++i) copy_float(to + i, from + i, is_there);
+  }
 }
 
 /// Begins to copy a head's chunk of rows [begin, end) into shared memory, zeros where the head has no channels.
-template <int V>
+template <int V, bool kAligned>
 __device__ inline void stage_rows(const TapField& f, const float* from, int begin, int end, int channel,
                                   float* staged) {
   const int lane = static_cast<int>(threadIdx.x) % 32, warps = static_cast<int>(blockDim.x) / 32;
   const bool is_there = channel < f.head_channels;
   SIMT_UNROLL_BY(4)
   for (int row = begin + static_cast<int>(threadIdx.x) / 32; row < end; row += warps)
-    copy_unit<V>(staged + ((row - begin) * 32 + lane) * V, from + static_cast<std::int64_t>(row) * f.channels + channel,
-                 is_there);
+    copy_unit<V, kAligned>(staged + ((row - begin) * 32 + lane) * V,
+                           from + static_cast<std::int64_t>(row) * f.channels + channel, is_there);
 }
 
 /// A tile of a head. Its rows are made of [begin, end); `before` rows lie between a row and the first it is made of.
@@ -251,14 +261,14 @@ __device__ inline void add_weighed(Unit<V> (&sums)[kWarpRows], const Unit<kWarpR
 }
 
 /// Four rows from `row` on; zeros in the padding.
-template <int V>
+template <int V, bool kAligned>
 __device__ inline void store_rows(const TapField& f, float* to, int row, int length, int channel,
                                   const Unit<V> (&rows)[kWarpRows]) {
   SIMT_UNROLL
   for (int r = 0; r < kWarpRows; ++r)
     if (row + r < f.room && channel < f.head_channels)
-      store_unit<V>(to + static_cast<std::int64_t>(row + r) * f.channels + channel,
-                    row + r < length ? rows[r] : Unit<V>{});
+      store_unit<V, kAligned>(to + static_cast<std::int64_t>(row + r) * f.channels + channel,
+                              row + r < length ? rows[r] : Unit<V>{});
 }
 
 /// Sums of N values over the lanes of a warp, value i * N / 32 in lane i; N is a power of two. At each step half of the
