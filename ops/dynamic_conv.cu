@@ -25,13 +25,14 @@ __device__ inline void store_logits_gradient(const TapField& f, const TapGradien
 }
 
 template <int V, bool kAligned>
-__global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, 3)
+__global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, V == 4 ? 3 : 4)
     dynamic_gradients_kernel(TapField f, const float* dy, const float* x, float* dx, float* dlogits) {
   SIMT_DYN_SHARED(float, shared);
   const GradientSpace space = GradientSpace::at<V>(f, shared);
-  const int block = static_cast<int>(blockIdx.x), warp = static_cast<int>(threadIdx.x) / 32;
+  if (tile_of_block() >= f.all_tiles) return;
+  const int warp = static_cast<int>(threadIdx.x) / 32;
   const int warps = static_cast<int>(blockDim.x) / 32;
-  const TapTile tile = TapTile::of(f, block / f.heads, block % f.heads, true);
+  const TapTile tile = TapTile::of(f, tile_of_block(), static_cast<int>(blockIdx.x), true);
   make_gradients<V, kAligned>(f, tile, dy, x, dx, space);
 
   const RowsOfTaps rows = RowsOfTaps::of(f);
@@ -82,8 +83,8 @@ __global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, 3)
   SIMT_DYN_SHARED(float, staged);
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   float* const gradient = staged + f.window * 32 * V + warp * kWarpRows * f.kernel;
-  const int block = static_cast<int>(blockIdx.x);
-  const TapTile tile = TapTile::of(f, block / f.heads, block % f.heads, false);
+  if (tile_of_block() >= f.all_tiles) return;
+  const TapTile tile = TapTile::of(f, tile_of_block(), static_cast<int>(blockIdx.x), false);
   if (tile.first < tile.length) tile_gradient<V, kAligned>(f, tile, dy, x, staged, gradient);
 
   // Only the lanes of a row read its logits, all before the first of them writes.
@@ -108,27 +109,25 @@ __global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, 3)
   }
 }
 
-void forward(const OpShape& shape, const KernelArguments& a) {
-  launch_tap_rows(tap_field(shape, a, 0), shape.inputs[0].shape[0], a, false);
-}
+void forward(const OpShape& shape, const KernelArguments& a) { launch_tap_rows(tap_field(shape, a, 0), a, false); }
 
 void backward(const OpShape& shape, const KernelArguments& a) {
   const TapField field = tap_field(shape, a, 1);
-  const std::int64_t sentences = shape.inputs[0].shape[0], blocks = sentences * field.tiles * field.heads;
+  const dim3 grid = tap_grid(field, field.heads);
   const int threads = field.tile / kWarpRows * 32;
   const float *dy = floats(a.inputs[0]), *x = floats(a.inputs[1]);
   float *dx = floats(a.outputs[0]), *dlogits = floats(a.outputs[1]);
   if (field.tiles == 1) {
     with_unit(field, [&](auto unit, auto aligned) {
-      simt::launch(dynamic_gradients_kernel<unit(), aligned()>, blocks, threads, GradientSpace::bytes(field),
+      simt::launch(dynamic_gradients_kernel<unit(), aligned()>, grid, threads, GradientSpace::bytes(field),
                    stream_of(a), field, dy, x, dx, dlogits);
     });
     return;
   }
-  launch_tap_rows(field, sentences, a, true);
+  launch_tap_rows(field, a, true);
   const std::size_t shared = staged_bytes(field) + sizeof(float) * static_cast<std::size_t>(field.tile * field.kernel);
   with_unit(field, [&](auto unit, auto aligned) {
-    simt::launch(dynamic_taps_backward_kernel<unit(), aligned()>, blocks, threads, shared, stream_of(a), field, dy, x,
+    simt::launch(dynamic_taps_backward_kernel<unit(), aligned()>, grid, threads, shared, stream_of(a), field, dy, x,
                  dlogits);
   });
 }

@@ -5,13 +5,13 @@
 namespace thimble {
 namespace {
 
-constexpr std::int64_t kChunks = 1024;  // blocks a head: some for each place on a GPU, so that all end about together
+constexpr int kChunks = 1024;  // blocks a head: some for each place on a GPU, so that all end about together
 
-std::int64_t chunk_count(std::int64_t tiles) { return std::min(tiles, kChunks); }
+int chunk_count(const TapField& field) { return std::min(field.all_tiles, kChunks); }
 
 template <int V, bool kAligned>
-__global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, 3)
-    light_gradients_kernel(TapField f, const float* dy, const float* x, float* dx, float* sums, int all_tiles) {
+__global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, V == 4 ? 3 : 4)
+    light_gradients_kernel(TapField f, const float* dy, const float* x, float* dx, float* sums) {
   SIMT_DYN_SHARED(float, shared);
   SIMT_SHARED(float, part_sums, [kMostTileRows / kWarpRows][kMostTaps]);
   const GradientSpace space = GradientSpace::at<V>(f, shared);
@@ -21,7 +21,7 @@ __global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, 3)
   const RowsOfTaps rows = RowsOfTaps::of(f);
   float* const totals = part_sums[warp] + static_cast<int>(threadIdx.x) % 32;  // the lane's own, 32 apart
   for (int i = 0; i < kLaneTaps; ++i) totals[32 * i] = 0;
-  for (int index = chunk; index < all_tiles; index += chunks) {
+  for (int index = chunk; index < f.all_tiles; index += chunks) {
     if (index != chunk) __syncthreads();  // the last tile's gradients have been read
     const TapTile tile = TapTile::of(f, index, head, true);
     make_gradients<V, kAligned>(f, tile, dy, x, dx, space);
@@ -77,28 +77,23 @@ __global__ void light_finish_kernel(TapField f, const float* sums, float* dweigh
       dweights[head * f.kernel + 4 * part + i] = taps.softmax[i] * (passed[i] - mean);
 }
 
-void forward(const OpShape& shape, const KernelArguments& a) {
-  launch_tap_rows(tap_field(shape, a, 0), shape.inputs[0].shape[0], a, false);
-}
+void forward(const OpShape& shape, const KernelArguments& a) { launch_tap_rows(tap_field(shape, a, 0), a, false); }
 
 void backward(const OpShape& shape, const KernelArguments& a) {
   const TapField field = tap_field(shape, a, 1);
-  const std::int64_t sentences = shape.inputs[0].shape[0];
-  const std::int64_t tiles = sentences * field.tiles;
-  const int chunks = static_cast<int>(chunk_count(tiles));
+  const int chunks = chunk_count(field);
   const dim3 grid(static_cast<unsigned>(field.heads), static_cast<unsigned>(chunks));
   with_unit(field, [&](auto unit, auto aligned) {
     simt::launch(light_gradients_kernel<unit(), aligned()>, grid, field.tile / kWarpRows * 32,
                  GradientSpace::bytes(field), stream_of(a), field, floats(a.inputs[0]), floats(a.inputs[1]),
-                 floats(a.outputs[0]), floats(a.workspace), static_cast<int>(tiles));
+                 floats(a.outputs[0]), floats(a.workspace));
   });
   simt::launch(light_finish_kernel, field.heads, kWarps * 32, 0, stream_of(a), field, floats(a.workspace),
                floats(a.outputs[1]), chunks);
 }
 
 Bytes backward_workspace(const OpShape& shape) {
-  const std::int64_t tiles = shape.inputs[0].shape[0] * tap_sizes(shape, 1).tiles;
-  return Bytes{4 * chunk_count(tiles) * element_count(shape.inputs[2])};
+  return Bytes{4 * std::int64_t{chunk_count(tap_sizes(shape, 1))} * element_count(shape.inputs[2])};
 }
 
 }  // namespace

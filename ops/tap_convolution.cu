@@ -5,25 +5,30 @@
 namespace thimble {
 namespace {
 
-template <int V, bool kAligned>
+template <int V, bool kAligned, bool kMirrored>
 __global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, 5)
-    tap_rows_kernel(TapField f, const float* from, float* to, bool mirrored) {
+    tap_rows_kernel(TapField f, const float* from, float* to) {
   SIMT_DYN_SHARED(float, staged);
   const TapBand band = TapBand::at(f, staged + f.window * 32 * V);
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
-  const int block = static_cast<int>(blockIdx.x), of_head = f.chunks == 1 ? block : block / f.chunks;
-  const TapTile tile = TapTile::of(f, of_head / f.heads, of_head % f.heads, mirrored);
-  const int channel = ((block - of_head * f.chunks) * 32 + lane) * V;
+  if (tile_of_block() >= f.all_tiles) return;
+  const int part = static_cast<int>(blockIdx.x), head = f.chunks == 1 ? part : part / f.chunks;
+  const TapTile tile = TapTile::of(f, tile_of_block(), head, kMirrored);
+  const int channel = ((part - head * f.chunks) * 32 + lane) * V;
   const std::int64_t at = f.first_channel(tile.sentence, tile.head);
 
   // A tap belongs to the row it is a tap of, in the mirror to the row it is multiplied with.
   stage_rows<V, kAligned>(f, from + at, tile.begin, tile.end, channel, staged);
   band.clear_corners(warp, f.kernel);
-  visit_taps(f, tile, mirrored ? tile.begin : tile.first, mirrored ? tile.end : min(tile.length, tile.first + f.tile),
-             [&](int row, int k, float softmax, float factor) {
-               const int out = (mirrored ? row + k - f.left : row) - tile.first;
-               if (out >= 0 && out < f.tile) band.set(out, mirrored ? f.kernel - 1 - k : k, factor * softmax);
-             });
+  if constexpr (kMirrored)
+    visit_taps(f, tile, tile.begin, tile.end, [&](int row, int k, float softmax, float factor) {
+      band.set_mirrored(f, tile.first, row, k, factor * softmax);
+    });
+  else
+    visit_taps(f, tile, tile.first, min(tile.length, tile.first + f.tile),
+               [&](int row, int k, float softmax, float factor) {
+                 band.set(static_cast<unsigned>(row - tile.first), k, factor * softmax);
+               });
   wait_for_copies();
   __syncthreads();
 
@@ -41,12 +46,12 @@ __global__ void __launch_bounds__(kMostTileRows / kWarpRows * 32, 5)
 
 }  // namespace
 
-void launch_tap_rows(const TapField& field, std::int64_t sentences, const KernelArguments& a, bool mirrored) {
-  const int warps = field.tile / kWarpRows;
+void launch_tap_rows(const TapField& field, const KernelArguments& a, bool mirrored) {
+  const std::size_t shared = staged_bytes(field) + TapBand::bytes(field);
   with_unit(field, [&](auto unit, auto aligned) {
-    simt::launch(tap_rows_kernel<unit(), aligned()>, sentences * field.tiles * field.heads * field.chunks, warps * 32,
-                 staged_bytes(field) + TapBand::bytes(field), stream_of(a), field, floats(a.inputs[0]),
-                 floats(a.outputs[0]), mirrored);
+    const auto kernel = mirrored ? tap_rows_kernel<unit(), aligned(), true> : tap_rows_kernel<unit(), aligned(), false>;
+    simt::launch(kernel, tap_grid(field, field.heads * field.chunks), field.tile / kWarpRows * 32, shared, stream_of(a),
+                 field, floats(a.inputs[0]), floats(a.outputs[0]));
   });
 }
 

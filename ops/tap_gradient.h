@@ -125,35 +125,35 @@ __device__ inline void make_gradients(const TapField& f, const TapTile& tile, co
   begin_chunk(0);
   band.clear_corners(warp, f.kernel);
   visit_taps(f, tile, tile.begin, tile.end, [&](int from, int k, float softmax, float factor) {
-    const int out = from + k - f.left - tile.first;
-    if (out >= 0 && out < f.tile) band.set(out, f.kernel - 1 - k, factor * softmax);
+    band.set_mirrored(f, tile.first, from, k, factor * softmax);
     gradients.begin(from - tile.begin, k, softmax, factor);
   });
 
   const int low = max(0, tile.begin - start), high = row < tile.length ? min(band.steps, tile.end - start) : low;
   const float *sources = space.staged + ((start - tile.begin) * 32 + lane) * V, *weights = band.of_warp(warp);
+  // Of step 0, this lane's; no tap for the second lane of a pair.
   const HeldPair pair = HeldPair::of(lane);
-  for (int chunk = 0; chunk < f.chunks; ++chunk) {
-    if (chunk > 0) {
-      __syncthreads();  // what was staged before has been read
-      begin_chunk(chunk);
-    }
+  const int first_tap = pair.is_first ? f.kernel - 1 - pair.other + pair.held : -1;
+  const int first_product = (start - tile.begin + pair.other) * f.kernel + first_tap;
+  for (int chunk = 0;;) {
     wait_for_copies();
     __syncthreads();
     Unit<V> sums[kWarpRows] = {};
     const auto add_products = [&](int step, int count) {
       const float product =
           weigh_and_multiply<V>(sources + step * 32 * V, weights + step * kWarpRows, count, held, sums);
-      const int mine = step + pair.other, k = f.kernel - 1 - mine + pair.held;
-      if (pair.is_first && pair.other < count && k >= 0 && k < f.kernel)
-        gradients.products[(start + mine - tile.begin) * f.kernel + k] += product;
+      const int k = first_tap - step;
+      if (pair.other < count && static_cast<unsigned>(k) < static_cast<unsigned>(f.kernel))
+        gradients.products[first_product + step * (f.kernel - 1)] += product;
     };
     int step = low;
     for (; step + kOthers <= high; step += kOthers) add_products(step, kOthers);
     for (; step < high; ++step) add_products(step, 1);
     store_rows<V, kAligned>(f, dx + at, made_now(row), tile.length, (chunk * 32 + lane) * V, sums);
+    __syncthreads();  // products are there, what was staged has been read
+    if (++chunk == f.chunks) return;
+    begin_chunk(chunk);
   }
-  __syncthreads();
 }
 
 /// How a warp goes through [row][tap]: 2^log lanes side by side have a row, one or two taps each.

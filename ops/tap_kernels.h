@@ -18,6 +18,7 @@ constexpr unsigned kWholeWarp = 0xffffffffu;
 struct TapField {
   int room, channels, heads, kernel, left, head_channels;
   int tile, tiles;  // rows of a block, a multiple of kWarpRows; so many blocks below each other
+  int all_tiles;    // of all sentences
   int window;       // rows that those of a tile are made of, at most
   int unit;         // channels of a lane: 4, 2 or 1
   bool aligned;     // they are read and written at once
@@ -57,6 +58,7 @@ inline TapField tap_sizes(const OpShape& shape, std::size_t x) {
           .head_channels = n,
           .tile = tile,
           .tiles = (room + tile - 1) / tile,
+          .all_tiles = whole(shape.inputs[x].shape[0]) * ((room + tile - 1) / tile),
           .window = min(room, tile + kernel - 1),
           .unit = unit,
           .aligned = true,
@@ -81,6 +83,17 @@ inline TapField tap_field(const OpShape& shape, const KernelArguments& a, std::s
   field.scalars = a.scalars;
   return field;
 }
+
+/// So many blocks for each tile, beside each other. Tiles are in y and z: a block finds its place without a division.
+inline dim3 tap_grid(const TapField& field, int blocks_of_tile) {
+  constexpr int kMostHigh = 1024;
+  const int deep = field.all_tiles / kMostHigh + 1, high = (field.all_tiles + deep - 1) / deep;
+  const auto extent = [](int value) { return static_cast<unsigned>(value); };
+  return dim3(extent(blocks_of_tile), extent(high), extent(deep));
+}
+
+/// The tile of a block, of all sentences; as many as there are or more for blocks that have none.
+__device__ inline int tile_of_block() { return static_cast<int>(blockIdx.z * gridDim.y + blockIdx.y); }
 
 /// Calls `run` with the number of channels that a lane has and whether they are aligned, known to the compiler.
 template <class Run>
@@ -200,13 +213,13 @@ __device__ inline FourTaps row_taps(const TapField& f, int sentence, int head, i
   SIMT_UNROLL
   for (int i = 0; i < 4; ++i) taps.softmax[i] = there && 4 * part + i < f.kernel ? logits[4 * part + i] : -INFINITY;
   make_factors(f, sentence, head, row, part, taps.factor);  // while the logits are on their way
-  float largest = -INFINITY, sum = 0;
+  float largest = there ? -INFINITY : 0.0f, sum = 0;
   SIMT_UNROLL
   for (int i = 0; i < 4; ++i) largest = fmaxf(largest, taps.softmax[i]);
   for (int h = f.lanes() / 2; h > 0; h /= 2) largest = fmaxf(largest, __shfl_xor_sync(kWholeWarp, largest, h));
   SIMT_UNROLL
   for (int i = 0; i < 4; ++i) {
-    taps.softmax[i] = there && 4 * part + i < f.kernel ? expf(taps.softmax[i] - largest) : 0.0f;
+    taps.softmax[i] = expf(taps.softmax[i] - largest);  // 0 for what is not there
     sum += taps.softmax[i];
   }
   for (int h = f.lanes() / 2; h > 0; h /= 2) sum += __shfl_xor_sync(kWholeWarp, sum, h);
@@ -243,8 +256,14 @@ struct TapBand {
 
   __device__ float* of_warp(int warp) const { return weights + warp * steps * kWarpRows; }
   /// The weight of the row that is `distance - before` after row `out` of the tile.
-  __device__ void set(int out, int distance, float weight) const {
-    of_warp(out / kWarpRows)[(distance + out % kWarpRows) * kWarpRows + out % kWarpRows] = weight;
+  __device__ void set(unsigned out, int distance, float weight) const {
+    const int r = static_cast<int>(out % kWarpRows);
+    of_warp(static_cast<int>(out / kWarpRows))[(distance + r) * kWarpRows + r] = weight;
+  }
+  /// That of tap k of row `row`, for the row that the tap reads, if the tile that begins at `first` has it.
+  __device__ void set_mirrored(const TapField& f, int first, int row, int k, float weight) const {
+    const unsigned out = static_cast<unsigned>(row + k - f.left - first);
+    if (out < static_cast<unsigned>(f.tile)) set(out, f.kernel - 1 - k, weight);
   }
   /// Those that belong to no tap: the corners beside the first taps and the last ones.
   __device__ void clear_corners(int warp, int kernel) const {
@@ -292,7 +311,7 @@ __device__ inline float sum_over_lanes(const float (&values)[N], int bit = 16) {
 }
 
 /// y = taps * x, or, mirrored, the gradient of x from dy, which is then `from`: output 0 of both is `to`.
-void launch_tap_rows(const TapField& field, std::int64_t sentences, const KernelArguments& a, bool mirrored);
+void launch_tap_rows(const TapField& field, const KernelArguments& a, bool mirrored);
 
 /// Bytes of shared memory for a tile's rows of one chunk.
 inline std::size_t staged_bytes(const TapField& field) {

@@ -129,7 +129,7 @@ void add_tap_convolutions(std::vector<Row>& rows) {
   row("conv_head_of_140", {3, 35, 280}, 2, 5, 0, 0.1);
   row("conv_head_of_66_causal", {2, 6, 66}, 1, 3, 1, 0);
   row("conv_head_of_35", {2, 5, 35}, 1, 2, 0, 0.1);
-  row("conv_of_many_sentences", {1030, 5, 4}, 1, 3, 1, 0.1);
+  row("conv_of_many_sentences", {1031, 5, 4}, 1, 3, 1, 0.1);
 }
 
 void add_attentions(std::vector<Row>& rows) {
