@@ -1,5 +1,4 @@
-// What the convolution kernels share: tiles of output pixels, the patch of the picture under a tile in shared memory,
-// copies into shared memory that run beside the arithmetic.
+// What the convolution kernels share: tiles of output pixels, the patch of the picture under a tile in shared memory.
 //
 // A tile is some columns of some rows of a picture, or whole pictures of some samples. Its patch is what a window over
 // these pixels reads, for a few channels at a time: planes of four channels, [channels / 4][pixels][4], so that a
@@ -10,6 +9,7 @@
 #include <limits>
 #include <span>
 
+#include "async_copy.h"
 #include "convolution_cuda.h"
 
 namespace thimble {
@@ -117,33 +117,6 @@ struct Pictures {
 /// Whether the channels of pixels can be moved four at a time.
 inline bool moves_by_four(const float* data, int pixel_pitch, int channels) {
   return are_aligned({data}) && pixel_pitch % 4 == 0 && channels % 4 == 0;
-}
-
-// Copies run while the thread does something else; `wait_for_copies` waits for its own, a barrier shows them to others.
-// What is not there is not read, whatever the address, and becomes zero.
-
-__device__ inline void copy_float(float* to, const float* from, bool is_there) {
-#if SIMT_GPU
-  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(address), "l"(from), "r"(is_there ? 4 : 0));
-#else
-  *to = is_there ? *from : 0.0f;
-#endif
-}
-
-__device__ inline void copy_four(float* to, const float* from, bool is_there) {
-#if SIMT_GPU
-  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(is_there ? 16 : 0));
-#else
-  simt::store4(to, is_there ? simt::load4(from) : make_float4(0, 0, 0, 0));
-#endif
-}
-
-__device__ inline void wait_for_copies() {
-#if SIMT_GPU
-  asm volatile("cp.async.wait_all;" ::: "memory");
-#endif
 }
 
 /// The nearest number of 11 significant bits, ties away from zero, as tensor cores want it.

@@ -4,7 +4,7 @@ namespace thimble {
 namespace {
 
 // Raised when a kernel gives other bits than before.
-constexpr const char* kKernels = "3";
+constexpr const char* kKernels = "4";
 
 }  // namespace
 

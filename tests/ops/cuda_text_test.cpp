@@ -95,6 +95,28 @@ TEST_F(CudaText, BitsDoNotDependOnAlignment) {
   EXPECT_TRUE(run_shifted(gradient, 0) == run_shifted(gradient, 8));
 }
 
+TEST_F(CudaText, BitsOfTapConvolutionsDoNotDependOnAlignment) {
+  constexpr std::int64_t kHeads = 2, kKernel = 5;
+  const Attributes attributes{
+      {"heads", kHeads}, {"kernel", kKernel}, {"causal", std::int64_t{0}}, {"rate", 0.0}, {"stream", std::int64_t{1}}};
+  for (const std::int64_t room : {9, 40})     // a tile, several
+    for (const std::int64_t n : {144, 72}) {  // four channels a lane, two
+      const TensorType x = batched({2, room, n}), logits = batched({2, room, kHeads * kKernel}),
+                       weights = plain({kHeads, kKernel});
+      const ByteVector of_x = bytes_from(normals(2 * room * n)), of_dy = bytes_from(normals(2 * room * n)),
+                       of_logits = bytes_from(normals(2 * room * kHeads * kKernel)),
+                       of_weights = bytes_from(normals(kHeads * kKernel)),
+                       lengths = bytes_from(Ints{static_cast<std::int32_t>(room), 7});
+      for (const KernelRun& run :
+           {run_of_kind("dynamic_conv", {x, logits, integers({2})}, {of_x, of_logits, lengths}, attributes),
+            run_of_kind("dynamic_conv_backward", {x, x, logits, integers({2})}, {of_dy, of_x, of_logits, lengths},
+                        attributes),
+            run_of_kind("light_conv_backward", {x, x, weights, integers({2})}, {of_dy, of_x, of_weights, lengths},
+                        attributes)})
+        EXPECT_TRUE(run_shifted(run, 0) == run_shifted(run, 4)) << run.kind << " " << room << " " << n;
+    }
+}
+
 // ---- embedding
 
 TEST_F(CudaText, EmbeddingAtAPositionHasTheBitsOfThatRow) {

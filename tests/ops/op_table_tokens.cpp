@@ -129,7 +129,10 @@ void add_tap_convolutions(std::vector<Row>& rows) {
   row("conv_head_of_140", {3, 35, 280}, 2, 5, 0, 0.1);
   row("conv_head_of_66_causal", {2, 6, 66}, 1, 3, 1, 0);
   row("conv_head_of_35", {2, 5, 35}, 1, 2, 0, 0.1);
-  row("conv_of_many_sentences", {150, 3, 8}, 2, 3, 1, 0.1);
+  // A whole sentence in a block, of which a lane has four channels: once, twice.
+  row("conv_head_of_128", {3, 30, 256}, 2, 3, 0, 0.1);
+  row("conv_tile_of_140", {2, 25, 140}, 1, 31, 0, 0.2);
+  row("conv_of_many_sentences", {1031, 5, 4}, 1, 3, 1, 0.1);
 }
 
 void add_attentions(std::vector<Row>& rows) {
