@@ -301,7 +301,7 @@ OpCost cost(const OpShape& shape) {
   if (!plan.is_long) return total;
   const std::int64_t heads = int_attribute(shape.attributes, "heads");
   const auto rounds = static_cast<double>((heads + plan.heads_at_once - 1) / plan.heads_at_once);
-  total.idle_flops = 3 * rounds * shape.device.seconds_per_launch * shape.device.flops_per_second;
+  total.launches += 3 * rounds;
   return total;
 }
 

@@ -47,8 +47,7 @@ std::unique_ptr<Kernel> backward_weights(const OpShape& shape) {
   });
 }
 
-// As idle_shares has it of our own kernels.
-constexpr ConvolutionIdle kIdleOfCudnn{1.3, 1.8, 0};
+constexpr ConvolutionPace kCudnnForward{0.6, 6}, kCudnnBackwardData{0.65, 10};  // with the packing of weights
 
 template <Pass pass>
 OpKernels with_engines(std::unique_ptr<Kernel> (*own)(const OpShape&)) {
@@ -66,8 +65,11 @@ OpKernels with_engines(std::unique_ptr<Kernel> (*own)(const OpShape&)) {
           [](const OpShape& s) {
             OpCost cost = bytes_moved(s);
             cost.flops = convolution_flops(geometry(pass, s));
-            const ConvolutionIdle idle = uses_cudnn(s) ? kIdleOfCudnn : idle_shares(math_of(s));
-            cost.idle_flops = cost.flops * (pass == Pass::forward ? idle.forward : idle.backward_data);
+            const ConvolutionPaces ours = convolution_paces(math_of(s));
+            if (pass == Pass::forward)
+              (uses_cudnn(s) ? kCudnnForward : ours.forward).add_to(cost);
+            else
+              (uses_cudnn(s) ? kCudnnBackwardData : ours.backward_data).add_to(cost);
             return cost;
           }};
 }
@@ -77,7 +79,7 @@ OpCost weights_cost(const OpShape& shape) {
   OpCost cost = bytes_moved(shape);
   cost.flops = convolution_flops(g);
   cost.idle_flops = cost.flops * idle_share_of_splits(g, g.c, weights_splits(shape, g), math_of(shape));
-  cost.idle_flops += (cost.flops + cost.idle_flops) * idle_shares(math_of(shape)).backward_weights;
+  convolution_paces(math_of(shape)).backward_weights.add_to(cost);
   return cost;
 }
 

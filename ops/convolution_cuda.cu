@@ -212,14 +212,12 @@ ConvolutionGeometry geometry_of(const TensorType& x, const TensorType& w, const 
 
 double convolution_flops(const ConvolutionGeometry& g) { return 2.0 * g.n * g.out_h * g.out_w * g.k * g.c * g.r * g.s; }
 
-ConvolutionIdle idle_shares(ConvolutionMath math, bool has_prologue) {
-  constexpr double kPrologue = 1.15;  // times as long
-  ConvolutionIdle shares =
-      math == ConvolutionMath::tf32 ? ConvolutionIdle{4.0, 4.1, 2.8} : ConvolutionIdle{0.9, 0.95, 0.5};
-  if (!has_prologue) return shares;
-  for (double* share : {&shares.forward, &shares.backward_data, &shares.backward_weights})
-    *share = (1 + *share) * kPrologue - 1;
-  return shares;
+ConvolutionPaces convolution_paces(ConvolutionMath math, bool has_prologue) {
+  if (math == ConvolutionMath::tf32)
+    return has_prologue ? ConvolutionPaces{{3.4, 13}, {3.3, 10}, {1.9, 20}}
+                        : ConvolutionPaces{{3.2, 8}, {3.3, 10}, {1.55, 11}};
+  return has_prologue ? ConvolutionPaces{{0.85, 13}, {0.9, 10}, {0.2, 20}}
+                      : ConvolutionPaces{{0.7, 8}, {0.7, 10}, {0.2, 11}};
 }
 
 int convolution_variants(ConvolutionMath math) { return static_cast<int>(variants(math).size()); }

@@ -47,12 +47,20 @@ struct ConvolutionPrologue {
   std::int64_t sample_pitch = 0;  ///< from one sample's scales to the next's; 0: all samples share them
 };
 
-/// What a device would do of matrix products, of which its flops_per_second are, while it is slower here: beyond the
-/// convolution's FLOPs, as a share of them. As an H200 had it over the convolutions of WRN-28-2 (tests/gpu/reports).
-struct ConvolutionIdle {
-  double forward, backward_data, backward_weights;
+/// How slow a pass is, as an H200 had it over the convolutions of WRN-28-2 in batches of 10 to 100 (tests/gpu/reports).
+struct ConvolutionPace {
+  double idle;      ///< what the device would do of matrix products meanwhile, as a share of the convolution's FLOPs
+  double launches;  ///< as OpCost has them
+  void add_to(OpCost& cost) const {
+    cost.idle_flops += (cost.flops + cost.idle_flops) * idle;
+    cost.launches = launches;
+  }
 };
-ConvolutionIdle idle_shares(ConvolutionMath math, bool has_prologue = false);
+struct ConvolutionPaces {
+  ConvolutionPace forward, backward_data, backward_weights;
+};
+/// Of our own kernels. A prologue has a launch of its own.
+ConvolutionPaces convolution_paces(ConvolutionMath math, bool has_prologue = false);
 
 /// How many kinds of tiles there are, for tests and measurements.
 int convolution_variants(ConvolutionMath math);

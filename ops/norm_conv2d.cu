@@ -61,7 +61,8 @@ OpCost cost(const OpShape& shape) {
   total.flops = convolution_flops(geometry_of(shape));
   const std::int64_t samples = samples_of(shape), group = samples_at_once(shape, samples);
   const std::int64_t groups = may_lie_over_x(shape) ? (samples + group - 1) / group : 1;
-  total.idle_flops = total.flops * idle_shares(math_of(shape), true).forward + flops_of_launches(shape.device, groups);
+  convolution_paces(math_of(shape), true).forward.add_to(total);
+  total.launches += static_cast<double>(groups);
   return total;
 }
 

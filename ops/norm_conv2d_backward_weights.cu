@@ -40,8 +40,7 @@ OpCost cost(const OpShape& shape) {
   OpCost total = bytes_moved(shape);
   total.flops = convolution_flops(g);
   total.idle_flops = idle_share_of_splits(g, g.c, splits_of(shape, g)) * total.flops;
-  total.idle_flops += (total.flops + total.idle_flops) * idle_shares(math_of(shape), true).backward_weights +
-                      flops_of_launches(shape.device, 1);
+  convolution_paces(math_of(shape), true).backward_weights.add_to(total);
   return total;
 }
 

@@ -34,9 +34,4 @@ std::int64_t samples_at_once(const OpShape& shape, std::int64_t samples);
 /// Other attributes of the op: doubled groups, up to all samples. For OpKernels::faster.
 std::vector<Attributes> larger_groups(const OpShape& shape, std::int64_t samples);
 
-/// Time of so many launches, as OpCost::idle_flops.
-inline double flops_of_launches(const DeviceDescription& device, std::int64_t launches) {
-  return static_cast<double>(launches) * device.seconds_per_launch * device.flops_per_second * device.threads;
-}
-
 }  // namespace thimble

@@ -5,9 +5,9 @@
 namespace thimble {
 namespace {
 
-constexpr int kWarps = 16;                         // of a block, where a warp has a row
-constexpr std::int64_t kFewValues = 16384;         // which one block has: the loss is there at once
-constexpr std::int64_t kLongRow = 1024;            // from here on a block has a row
+constexpr int kWarps = 16;                        // of a block, where a warp has a row
+constexpr std::int64_t kFewValues = 16384;        // which one block has: the loss is there at once
+constexpr std::int64_t kLongRow = 1024;           // from here on a block has a row
 constexpr int kRowThreads = 256, kHeldQuads = 8;  // of a row in shared memory, by thread
 constexpr int kHeldValues = kQuad * kRowThreads * kHeldQuads;
 constexpr int kLongBlocks = 6;  // of these on a processor
@@ -131,7 +131,7 @@ __global__ void __launch_bounds__(kRowThreads, kLongBlocks)
                                    std::int64_t samples, std::int64_t rows_per_block, int classes, RowsSum* sums,
                                    Loss to) {
   SIMT_SHARED(float4, held, [kHeldQuads][kRowThreads]);
-  SIMT_SHARED(Largest, largest, [kRowThreads / kLanes]);
+  SIMT_SHARED(float, largest, [kRowThreads / kLanes]);
   SIMT_SHARED(double, exponentials, [kRowThreads / kLanes]);
   const std::int64_t first = blockIdx.x * rows_per_block, last = min(samples, first + rows_per_block);
   RowsSum sum{0, 0};
@@ -140,37 +140,41 @@ __global__ void __launch_bounds__(kRowThreads, kLongBlocks)
     float* const to_row = probabilities + n * classes;
     const std::int32_t label = labels[n];
     const float of_label = label >= 0 && label < classes ? row[label] : NAN;  // nobody has written over it yet
-    Largest best{-INFINITY, kQuad * static_cast<int>(threadIdx.x)};
+    float best = -INFINITY;
     visit_row<kWhole>(held, row, classes, [&](float4& quad, int at) {
       if (at < kHeldValues) quad = load_logits<kWhole>(row, at, classes);
-      if (quad.x > best.value) best = {quad.x, at};
-      if (quad.y > best.value) best = {quad.y, at + 1};
-      if (quad.z > best.value) best = {quad.z, at + 2};
-      if (quad.w > best.value) best = {quad.w, at + 3};
+      best = fmaxf(best, fmaxf(fmaxf(quad.x, quad.y), fmaxf(quad.z, quad.w)));
     });
-    best = largest_of_warp(best);
+    for (int distance = kLanes / 2; distance > 0; distance /= 2)
+      best = fmaxf(best, __shfl_xor_sync(kAllLanes, best, distance));
     if (lane_of_thread() == 0) largest[warp_of_thread()] = best;
     __syncthreads();
-    for (int w = 0; w < kRowThreads / kLanes; ++w) best = larger(best, largest[w]);
+    for (int w = 0; w < kRowThreads / kLanes; ++w) best = fmaxf(best, largest[w]);
+    int before = 0;  // as large as the label's: the first of equal ones counts
+    if (of_label == best)
+      visit_row<kWhole>(held, row, classes, [&](const float4& quad, int at) {
+        const auto is_before = [&](float value, int k) { return k < label && value == best ? 1 : 0; };
+        before |=
+            is_before(quad.x, at) | is_before(quad.y, at + 1) | is_before(quad.z, at + 2) | is_before(quad.w, at + 3);
+      });
     double all = 0;
     visit_row<kWhole>(held, row, classes, [&](float4& quad, int at) {
-      quad = map_quad([&](float value) { return expf(value - best.value); }, quad);
-      all += (static_cast<double>(quad.x) + static_cast<double>(quad.y)) +
-             (static_cast<double>(quad.z) + static_cast<double>(quad.w));
+      quad = map_quad([&](float value) { return expf(value - best); }, quad);
+      all += static_cast<double>((quad.x + quad.y) + (quad.z + quad.w));
       if (at >= kHeldValues) store_quad<kWhole>(to_row, at, classes, quad);
     });
     all = warp_sum(all);
     if (lane_of_thread() == 0) exponentials[warp_of_thread()] = all;
-    __syncthreads();
+    const bool is_first = __syncthreads_or(before) == 0;
     all = 0;
     for (int w = 0; w < kRowThreads / kLanes; ++w) all += exponentials[w];
-    const double share = 1 / all;
-    const auto probability = [&](float p) { return static_cast<float>(static_cast<double>(p) * share); };
+    const auto share = static_cast<float>(1 / all);
+    const auto probability = [&](float p) { return p * share; };
     visit_row<kWhole>(held, to_row, classes, [&](float4 quad, int at) {
       store_quad<kWhole>(to_row, at, classes, map_quad(probability, quad));
     });
-    sum.loss += log(all) - static_cast<double>(of_label - best.value);
-    sum.correct += best.at == label ? 1 : 0;
+    sum.loss += log(all) - static_cast<double>(of_label - best);
+    sum.correct += of_label == best && is_first ? 1 : 0;
   }
   if (threadIdx.x == 0) leave(sum, sums, to);
 }

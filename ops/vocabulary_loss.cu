@@ -339,7 +339,8 @@ OpCost cost(const OpShape& shape) {
     }
     for (const OpCost& one : costs) {
       total.flops += slices * one.flops;
-      total.idle_flops += slices * (one.idle_flops + shape.device.seconds_per_launch * shape.device.flops_per_second);
+      total.idle_flops += slices * one.idle_flops;
+      total.launches += slices;
       total.bytes += slices * one.bytes;
     }
     total.bytes += slices * of_weights * (makes_gradients ? 4 : 1);

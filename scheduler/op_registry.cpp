@@ -8,7 +8,7 @@ namespace thimble {
 
 double predicted_seconds(const OpCost& cost, const DeviceDescription& device) {
   const double computing = (cost.flops + cost.idle_flops) / (device.flops_per_second * device.threads);
-  return std::max(computing, cost.bytes / device.bytes_per_second) + device.seconds_per_launch;
+  return std::max(computing, cost.bytes / device.bytes_per_second) + cost.launches * device.seconds_per_launch;
 }
 
 void OpRegistry::add(OpDefinition definition) {

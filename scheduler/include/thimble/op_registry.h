@@ -55,9 +55,10 @@ struct OpCost {
   double flops = 0;       ///< 2 per multiply-add of convolutions and matrix products; element-wise work is left out
   double bytes = 0;       ///< read and written
   double idle_flops = 0;  ///< left undone meanwhile where vectors are not full: time, not work
+  double launches = 1;    ///< that take their time whatever the sizes: of one after the other, of long ones several
 };
 
-/// Roofline: the longer of computing and moving bytes, plus one launch.
+/// Roofline: the longer of computing and moving bytes, plus the launches.
 double predicted_seconds(const OpCost& cost, const DeviceDescription& device);
 
 struct HalfOpen {
