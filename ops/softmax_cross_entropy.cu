@@ -179,16 +179,24 @@ __global__ void __launch_bounds__(kRowThreads, kLongBlocks)
   if (threadIdx.x == 0) leave(sum, sums, to);
 }
 
-// One warp.
+// One block.
 __global__ void cross_entropy_sum_kernel(const RowsSum* sums, int blocks, Loss to) {
+  SIMT_SHARED(RowsSum, of_warps, [kRowThreads / kLanes]);
   RowsSum sum{0, 0};
-  for (int b = static_cast<int>(threadIdx.x); b < blocks; b += kLanes) {
+  for (int b = static_cast<int>(threadIdx.x); b < blocks; b += kRowThreads) {
     sum.loss += sums[b].loss;
     sum.correct += sums[b].correct;
   }
   sum.loss = warp_sum(sum.loss);
   sum.correct = warp_sum(sum.correct);
-  if (threadIdx.x == 0) write_loss(to, sum);
+  if (lane_of_thread() == 0) of_warps[warp_of_thread()] = sum;
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  for (int w = 1; w < kRowThreads / kLanes; ++w) {
+    sum.loss += of_warps[w].loss;
+    sum.correct += of_warps[w].correct;
+  }
+  write_loss(to, sum);
 }
 
 // Of kWidth values that lie in one row.
@@ -215,7 +223,7 @@ struct Launch {
   std::int64_t rows_per_block, blocks;
 
   static Launch of(const TensorType& logits) {
-    constexpr std::int64_t kMostBlocks = 1024, kMostLongBlocks = 132 * kLongBlocks, kMostClasses = 1 << 30;
+    constexpr std::int64_t kMostBlocks = 1024, kMostLongBlocks = 2 * 132 * kLongBlocks, kMostClasses = 1 << 30;
     const std::int64_t samples = logits.shape[0];
     const auto cut = [&](bool is_long, std::int64_t rows) {
       return Launch{is_long, rows, (samples + rows - 1) / rows};
@@ -247,7 +255,7 @@ void forward(const OpShape& shape, const KernelArguments& a) {
                  ints(a.inputs[1]), floats(a.outputs[2]), logits.shape[0], cut.rows_per_block, logits.shape[1], sums,
                  to);
   if (cut.blocks > 1)
-    simt::launch(cross_entropy_sum_kernel, 1, kLanes, 0, stream_of(a), sums, static_cast<int>(cut.blocks), to);
+    simt::launch(cross_entropy_sum_kernel, 1, kRowThreads, 0, stream_of(a), sums, static_cast<int>(cut.blocks), to);
 }
 
 void backward(const OpShape& shape, const KernelArguments& a) {

@@ -3,7 +3,8 @@
 //                [--json] [--emulated --tiny]
 // `memory` is ops on tensors of --mib; `wrn`, `fused` and `translation` are all ops of a training step of WRN-28-2, of
 // the same with normalisations inside its convolutions, and of DynamicConv (4,000 + 4,000 tokens of sentences of 25),
-// each shape once, and what a step's kernels take together. Bytes of `memory` count what has to be read twice.
+// each shape once, and what a step's kernels take together. What sums over the batch make an op read twice counts
+// twice.
 // --json ends the output with a line of JSON.
 #include <CLI/CLI.hpp>
 #include <chrono>
@@ -207,16 +208,13 @@ class Speed {
     try {
       if (std::chrono::duration<double>(Clock::now() - start_).count() > options_.seconds)
         throw Error("the time is used up");
-      KernelTime time = timer_.measure(one.kind, one.shape);
-      const double again = one.part == "memory" ? read_again(one) : 0;
-      time.cost.bytes += again;
+      const KernelTime time = timer_.measure(one.kind, one.shape);
       const double gigabytes = time.gigabytes_per_second(), teraflops = time.teraflops_per_second();
       std::printf("%10.2f %9.1f %6.1f %8.2f %9.1f  %s\n", time.seconds * 1e6, gigabytes,
                   copy_ > 0 ? 100 * gigabytes / copy_ : 0, teraflops, static_cast<double>(time.workspace.value) / 1024,
                   words(one).c_str());
       line.update({{"seconds", time.seconds},
                    {"bytes", time.cost.bytes},
-                   {"read_again", again},
                    {"flops", time.cost.flops},
                    {"gb_per_s", gigabytes},
                    {"tflop_per_s", teraflops},
@@ -228,14 +226,6 @@ class Speed {
     }
     std::fflush(stdout);
     json_["kernels"].push_back(line);
-  }
-
-  // What has to be read a second time where it is larger than all that a chip holds: sums over the batch come first.
-  static double read_again(const Case& one) {
-    const auto bytes = [&](std::size_t i) { return static_cast<double>(bytes_of(one.shape.inputs[i]).value); };
-    if (one.kind == "batch_norm") return bytes(0);
-    if (one.kind == "batch_norm_backward") return bytes(0) + bytes(1) + (one.shape.inputs.size() > 5 ? bytes(5) : 0);
-    return 0;
   }
 
   // What the kernels of a step take together.
