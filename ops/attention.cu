@@ -125,9 +125,7 @@ void launch_attention(const HeadsOnDevice& heads, const float* q, const float* k
 
 void register_attention_cuda(OpRegistry& registry) {
   registry.add_kernels("attention", kCudaBackend,
-                       {.workspace = {},
-                        .make_kernel = [](const OpShape& s) { return function_kernel(s, forward); },
-                        .cost = [](const OpShape& s) { return attention_cost(s, s.inputs[0], s.inputs[1], 2); }});
+                       {.workspace = {}, .make_kernel = [](const OpShape& s) { return function_kernel(s, forward); }});
 }
 
 }  // namespace thimble

@@ -294,7 +294,10 @@ std::vector<Attributes> more_heads_at_once(const OpShape& shape) {
 // Seven products, three launches for some heads; else five products, one launch.
 OpCost cost(const OpShape& shape) {
   const BackwardPlan plan = BackwardPlan::of(shape);
-  OpCost total = attention_cost(shape, shape.inputs[kQ], shape.inputs[kK], plan.is_long ? 7 : 5);
+  const TensorType& q = shape.inputs[kQ];
+  OpCost total = bytes_moved(shape);
+  const double product = 2 * static_cast<double>(element_count(q)) * static_cast<double>(shape.inputs[kK].shape[1]);
+  total.flops = (plan.is_long ? 7 : 5) * product;
   if (!plan.is_long) return total;
   const std::int64_t heads = int_attribute(shape.attributes, "heads");
   const auto rounds = static_cast<double>((heads + plan.heads_at_once - 1) / plan.heads_at_once);

@@ -2,8 +2,6 @@
 // and to shared memory. Lengths are known on the device only, so blocks find out what is there for them.
 #pragma once
 
-#include <algorithm>
-
 #include "cuda_ops.h"
 #include "thimble/philox.h"
 #include "tokens.h"
@@ -26,16 +24,6 @@ struct HeadsOnDevice {
   void look_at(std::initializer_list<const void*> addresses);
   __host__ __device__ int head_channels() const { return channels / heads; }
 };
-
-/// Of so many products of rows, columns and channels, which our tiles make at 6 TFLOP/s on an H200 where sentences have
-/// 25 rows, in fp32 whatever the math is.
-inline OpCost attention_cost(const OpShape& shape, const TensorType& q, const TensorType& k, double products) {
-  constexpr double kRate = 6e12;
-  OpCost cost = bytes_moved(shape);
-  cost.flops = 2 * products * static_cast<double>(element_count(q)) * static_cast<double>(k.shape[1]);
-  cost.idle_flops = cost.flops * std::max(0.0, shape.device.flops_per_second / kRate - 1);
-  return cost;
-}
 
 /// y and, where they are wanted, the logarithms of the rows' sums.
 void launch_attention(const HeadsOnDevice& heads, const float* q, const float* k, const float* v, float* y, float* sums,

@@ -47,7 +47,7 @@ std::unique_ptr<Kernel> backward_weights(const OpShape& shape) {
   });
 }
 
-constexpr ConvolutionPace kCudnnForward{0.95, 7}, kCudnnBackwardData{0.95, 12};  // with the packing of weights
+constexpr ConvolutionPace kCudnnForward{0.45, 7}, kCudnnBackwardData{0.45, 12};  // with the packing of weights
 
 template <Pass pass>
 OpKernels with_engines(std::unique_ptr<Kernel> (*own)(const OpShape&)) {

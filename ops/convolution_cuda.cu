@@ -214,8 +214,8 @@ double convolution_flops(const ConvolutionGeometry& g) { return 2.0 * g.n * g.ou
 
 ConvolutionPaces convolution_paces(ConvolutionMath math, bool has_prologue) {
   if (math == ConvolutionMath::tf32)
-    return has_prologue ? ConvolutionPaces{{4.9, 13}, {4.7, 10}, {2.9, 20}}
-                        : ConvolutionPaces{{4.6, 8}, {4.7, 10}, {2.1, 13}};
+    return has_prologue ? ConvolutionPaces{{3.4, 13}, {3.3, 10}, {1.9, 20}}
+                        : ConvolutionPaces{{3.2, 8}, {3.3, 10}, {1.3, 13}};
   return has_prologue ? ConvolutionPaces{{0.85, 13}, {0.9, 10}, {0.2, 20}}
                       : ConvolutionPaces{{0.7, 8}, {0.7, 10}, {0.2, 11}};
 }

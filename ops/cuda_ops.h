@@ -52,13 +52,6 @@ inline bool are_aligned(std::initializer_list<const void*> addresses) {
   return bits % 16 == 0;
 }
 
-/// The cost of an op that moves its bytes in launches that take so many times as long as one of few bytes.
-inline OpCost moved_in_launches(const OpShape& shape, double launches) {
-  OpCost cost = bytes_moved(shape);
-  cost.launches = launches;
-  return cost;
-}
-
 constexpr int kBlock = 256;
 
 /// Blocks of kBlock threads for `count` items, `per_thread` each.

@@ -248,8 +248,7 @@ void register_layer_norm_cuda(OpRegistry& registry) {
   registry.add_kernels(
       "layer_norm_backward", kCudaBackend,
       {.workspace = [](const OpShape& s) { return Bytes{8 * parts_of(s.inputs[0]).count * features(s.inputs[0])}; },
-       .make_kernel = [](const OpShape& s) { return function_kernel(s, backward); },
-       .cost = [](const OpShape& s) { return moved_in_launches(s, 5); }});
+       .make_kernel = [](const OpShape& s) { return function_kernel(s, backward); }});
 }
 
 }  // namespace thimble

@@ -157,8 +157,7 @@ void register_linear_cuda(OpRegistry& registry) {
   registry.add_kernels("linear_backward_weights", kCudaBackend, product_kernels(weights_product, 1, 0));
   registry.add_kernels("linear_backward_bias", kCudaBackend,
                        {.workspace = [](const OpShape& s) { return RowParts::of(s.inputs[0]).workspace(s.inputs[0]); },
-                        .make_kernel = [](const OpShape& s) { return function_kernel(s, backward_bias); },
-                        .cost = [](const OpShape& s) { return moved_in_launches(s, 4); }});
+                        .make_kernel = [](const OpShape& s) { return function_kernel(s, backward_bias); }});
 }
 
 }  // namespace thimble

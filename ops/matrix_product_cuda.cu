@@ -267,7 +267,6 @@ OpCost product_cost(const DeviceProduct& product) {
   };
   // Of 512 x 512 x 4,000 cuBLASLt makes, in 1 part and in 8, 0.36 and 1 of its best rate on an H200.
   cost.idle_flops = cost.flops * (std::min(slowness(128, 1.0), slowness(64, kRateOfSmallTiles)) - 1);
-  cost.launches = 4;  // as long as four others of few bytes, on an H200
   if (plan.parts > 1) cost.bytes = 2.0 * static_cast<double>(plan.parts * TilePlan::bytes_of_part(product).value);
   return cost;
 }

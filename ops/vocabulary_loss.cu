@@ -340,7 +340,7 @@ OpCost cost(const OpShape& shape) {
     for (const OpCost& one : costs) {
       total.flops += slices * one.flops;
       total.idle_flops += slices * one.idle_flops;
-      total.launches += slices * one.launches;
+      total.launches += slices;
       total.bytes += slices * one.bytes;
     }
     total.bytes += slices * of_weights * (makes_gradients ? 4 : 1);
