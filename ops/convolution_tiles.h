@@ -14,7 +14,6 @@
 
 namespace thimble {
 
-constexpr int kMultiprocessors = 132;  // of the H100 and the H200: the same grids, and so the same bits, elsewhere
 
 /// Division by a number that is the same for all threads. Exact for values and divisors below 65536.
 struct SmallDivisor {

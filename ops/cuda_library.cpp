@@ -30,7 +30,7 @@ DeviceDescription describe(const cudaDeviceProp& properties) {
     if (name.find(part) != std::string::npos) return cuda_description(known);
   DeviceDescription other = cuda_description("h100");
   other.name = name;
-  other.flops_per_second *= static_cast<double>(properties.multiProcessorCount) / 132;
+  other.flops_per_second *= static_cast<double>(properties.multiProcessorCount) / kMultiprocessors;
   return other;
 }
 

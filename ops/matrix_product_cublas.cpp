@@ -116,13 +116,13 @@ class TiledAlgorithm {
   }
   // Of unknown ones, and of those that share the work out by themselves (parts below 0), enough.
   std::int64_t blocks(const DeviceProduct& product) const {
-    return tile_.rows == 0 || parts_ < 0 ? kProcessors : tiles(product) * std::max(parts_, 1);
+    return tile_.rows == 0 || parts_ < 0 ? kMultiprocessors : tiles(product) * std::max(parts_, 1);
   }
   // Of the busiest multiprocessor, in products; small tiles have less use of what they load.
   double work(const DeviceProduct& product) const {
     constexpr double kArea = 1000;  // a tile of 64 x 64 at 0.85 of the rate of one of 128 x 128
     const double area = static_cast<double>(tile_.rows) * tile_.columns;
-    const double rounds = std::max(1.0, static_cast<double>(blocks(product)) / kProcessors);
+    const double rounds = std::max(1.0, static_cast<double>(blocks(product)) / kMultiprocessors);
     return rounds * (area + kArea) * static_cast<double>(product.sizes.depth) / std::max(parts_, 1);
   }
 
@@ -209,25 +209,26 @@ class CublasProduct final : public PreparedProduct {
     const bool best_fits = !anywhere.empty() && fits(anywhere.front());
     algorithm_ = best_fits ? anywhere.front().algo : here.front().algo;
     if (best_fits || TiledAlgorithm(algorithm_).blocks(product) >= kBusy) return true;
-    std::vector<cublasLtMatmulAlgo_t> all;
-    for (const auto* list : {&here, &anywhere})
-      for (const cublasLtMatmulHeuristicResult_t& one : *list) all.push_back(one.algo);
     double least = std::numeric_limits<double>::infinity();
-    for (const cublasLtMatmulAlgo_t& one : all) {
-      const std::int64_t tiles = TiledAlgorithm(one).tiles(product);
-      if (tiles == 0) continue;
-      const std::int64_t wanted = std::min((kProcessors + tiles - 1) / tiles, product.sizes.depth / kLeastDepth);
-      for (std::int64_t parts = std::max<std::int64_t>(1, wanted); parts > 0; --parts) {
-        const std::optional<cublasLtMatmulAlgo_t> cut = with_parts(one, parts);
-        if (!cut) continue;
-        if (const double work = TiledAlgorithm(*cut).work(product); work < least) {
-          algorithm_ = *cut;
-          least = work;
-        }
-        break;
+    for (const auto* list : {&here, &anywhere})
+      for (const cublasLtMatmulHeuristicResult_t& one : *list) {
+        const std::optional<cublasLtMatmulAlgo_t> cut = cut_as_fits(product, one.algo);
+        const double work = cut ? TiledAlgorithm(*cut).work(product) : least;
+        if (work >= least) continue;
+        algorithm_ = *cut;
+        least = work;
       }
-    }
     return true;
+  }
+
+  // In as many parts as there are multiprocessors for, or in fewer where these do not fit; none of unknown tiles.
+  std::optional<cublasLtMatmulAlgo_t> cut_as_fits(const DeviceProduct& product, const cublasLtMatmulAlgo_t& one) const {
+    const std::int64_t tiles = TiledAlgorithm(one).tiles(product);
+    if (tiles == 0) return {};
+    const std::int64_t wanted = std::min((kMultiprocessors + tiles - 1) / tiles, product.sizes.depth / kLeastDepth);
+    for (std::int64_t parts = std::max<std::int64_t>(1, wanted); parts > 0; --parts)
+      if (const std::optional<cublasLtMatmulAlgo_t> cut = with_parts(one, parts)) return cut;
+    return {};
   }
 
   // Sums over parts of the depth are added in order, in the workspace, never by whoever comes first.
@@ -274,7 +275,7 @@ class CublasProduct final : public PreparedProduct {
 
   static constexpr int kLooked = 16;
   static constexpr Bytes kPlenty{32 << 20};
-  static constexpr std::int64_t kBusy = kProcessors / 2, kLeastDepth = 128;
+  static constexpr std::int64_t kBusy = kMultiprocessors / 2, kLeastDepth = 128;
 
   bool has_bias_;
   Bytes workspace_;

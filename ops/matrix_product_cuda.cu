@@ -12,7 +12,7 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr double kRateOfSmallTiles = 0.85;
-constexpr std::int64_t kBusyProcessors = 96;
+constexpr std::int64_t kBusy = 96;        // multiprocessors, where no more work is looked for
 constexpr std::int64_t kLeastPart = 128;  // of the depth that a part of it has
 
 // Of the depth, what is in shared memory at a time for tiles of that many rows and columns.
@@ -30,14 +30,14 @@ struct TilePlan {
   static TilePlan of(const DeviceProduct& product) {
     const ProductSizes& s = product.sizes;
     TilePlan plan{128, count_of(s, 128), 1};
-    if (std::min(s.rows, s.columns) < 128 || plan.tiles * product.count < kProcessors) {
+    if (std::min(s.rows, s.columns) < 128 || plan.tiles * product.count < kMultiprocessors) {
       plan.tile = 64;
       plan.tiles = count_of(s, 64);
     }
     // As many as cuBLASLt would like: where few processors have a tile of 128 x 128, two for each of all.
     const std::int64_t blocks = count_of(s, 128) * product.count;
     const std::int64_t wanted =
-        blocks < kBusyProcessors ? std::min((2 * kProcessors + blocks - 1) / blocks, s.depth / kLeastPart) : 1;
+        blocks < kBusy ? std::min((2 * kMultiprocessors + blocks - 1) / blocks, s.depth / kLeastPart) : 1;
     const std::int64_t possible = product.most_workspace.value / bytes_of_part(product).value;
     plan.parts = std::max<std::int64_t>(1, std::min(wanted, possible));
     return plan;
@@ -263,7 +263,7 @@ OpCost product_cost(const DeviceProduct& product) {
   cost.flops = 2.0 * static_cast<double>(product.count * s.rows * s.columns) * static_cast<double>(s.depth);
   const auto slowness = [&](std::int64_t tile, double rate) {
     const auto blocks = static_cast<double>(TilePlan::count_of(s, tile) * plan.parts * product.count);
-    return std::max(1.0, static_cast<double>(kProcessors) / blocks) / rate;
+    return std::max(1.0, static_cast<double>(kMultiprocessors) / blocks) / rate;
   };
   // Of 512 x 512 x 4,000 cuBLASLt makes, in 1 part and in 8, 0.36 and 1 of its best rate on an H200.
   cost.idle_flops = cost.flops * (std::min(slowness(128, 1.0), slowness(64, kRateOfSmallTiles)) - 1);

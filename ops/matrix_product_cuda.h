@@ -5,6 +5,7 @@
 
 #include <memory>
 
+#include "cuda_kernels.h"
 #include "matrix_product.h"
 #include "thimble/op_registry.h"
 
@@ -43,8 +44,6 @@ class PreparedProduct {
   virtual ~PreparedProduct() = default;
   virtual void run(const ProductArguments& arguments) = 0;
 };
-
-inline constexpr std::int64_t kProcessors = 132;  ///< multiprocessors of an H100 and an H200
 
 /// cuBLASLt wants its workspace at a multiple of 256; what is booked has room for that.
 inline constexpr Bytes kProductSlack{256 - kAlignment.value};

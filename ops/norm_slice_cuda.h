@@ -12,8 +12,8 @@ namespace thimble {
 
 constexpr int kSummingThreads = 512, kApplyingThreads = 256;  // of a block
 constexpr int kWidestSlice = 32;
-/// Blocks a launch is cut into where there is work for so many: some on each of the 132 processors.
-constexpr std::int64_t kWantedBlocks = 528;
+/// Blocks a launch is cut into where there is work for so many: some on each multiprocessor.
+constexpr std::int64_t kWantedBlocks = 4 * kMultiprocessors;
 constexpr std::int64_t kMostRows = 1 << 20;  // of a part
 
 /// What one launch covers.

@@ -220,7 +220,7 @@ void launch_normalize(const NormForward& norm, const GivenMoments& given, cudaSt
 
 // Of one sample, parts of a size; of the batch, as many as there are processors for.
 NormParts NormParts::of(const NormRows& r) {
-  constexpr std::int64_t kBlocks = 264;
+  constexpr std::int64_t kBlocks = 2 * kMultiprocessors;
   const int slice = summing_slice(r.channels);
   const std::int64_t slots = kSummingThreads / lanes_of(slice), slices = (r.channels + slice - 1) / slice;
   std::int64_t rows_per_part = std::min(kMostRows, 16 * slots);

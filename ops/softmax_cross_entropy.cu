@@ -223,7 +223,7 @@ struct Launch {
   std::int64_t rows_per_block, blocks;
 
   static Launch of(const TensorType& logits) {
-    constexpr std::int64_t kMostBlocks = 1024, kMostLongBlocks = 132 * kLongBlocks, kMostClasses = 1 << 30;
+    constexpr std::int64_t kMostBlocks = 1024, kMostLongBlocks = kMultiprocessors * kLongBlocks, kMostClasses = 1 << 30;
     const std::int64_t samples = logits.shape[0];
     const auto cut = [&](bool is_long, std::int64_t rows) {
       return Launch{is_long, rows, (samples + rows - 1) / rows};

@@ -59,6 +59,13 @@ std::int64_t width_in(const Plan& plan) {
 }
 
 // The peak is at b, whose x has died: 1 KiB is hardly more than what a has beside its scratch.
+TEST(PredictedSeconds, AreTheLongerOfComputingAndMovingAndTheLaunches) {
+  const DeviceDescription device{
+      .threads = 2, .flops_per_second = 1e9, .bytes_per_second = 1e9, .seconds_per_launch = 1e-3};
+  EXPECT_DOUBLE_EQ(predicted_seconds({.flops = 3e9, .bytes = 1e9, .idle_flops = 1e9}, device), 2 + 1e-3);
+  EXPECT_DOUBLE_EQ(predicted_seconds({.flops = 3e9, .bytes = 4e9, .launches = 5}, device), 4 + 5e-3);
+}
+
 TEST(SpendSlack, GivesAsMuchAsThePeakAllows) {
   const OpRegistry registry = paced_registry();
   for (const auto& [kib, width] : {std::pair{1, 1}, {2, 1}, {3, 2}, {5, 4}, {9, 8}, {100, 8}}) {
